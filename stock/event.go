@@ -1,0 +1,64 @@
+package stock
+
+import (
+	"context"
+	"time"
+)
+
+// EventKind says what happened to a reservation.
+type EventKind uint8
+
+// The kinds of event.
+const (
+	EventReserved EventKind = iota + 1
+	EventConfirmed
+	EventCancelled
+	EventExpired
+	EventReturned
+)
+
+// String returns the kind's name in lower case.
+func (k EventKind) String() string {
+	switch k {
+	case EventReserved:
+		return "reserved"
+	case EventConfirmed:
+		return "confirmed"
+	case EventCancelled:
+		return "cancelled"
+	case EventExpired:
+		return "expired"
+	case EventReturned:
+		return "returned"
+	default:
+		return "unknown"
+	}
+}
+
+// Event is one change of a pool, written in the same step as the change.
+// (SKU, Epoch, Seq) names it for ever: a consumer drops repeats by it.
+type Event struct {
+	SKU      string
+	Epoch    int64
+	Seq      int64 // without gaps within an epoch
+	Kind     EventKind
+	ID       ID
+	Quantity int64
+	At       time.Time // by the store's clock
+}
+
+// JournalReader reads a pool's own outbox. It is implemented by package
+// redisstock and drained by package outbox/journal.
+type JournalReader interface {
+	// ReadJournal returns up to n entries that are not yet trimmed, oldest
+	// first, each with all events of one step, and nothing when there are none.
+	ReadJournal(ctx context.Context, sku string, n int) ([]JournalEntry, error)
+	// TrimJournal forgets the entries up to and including the given one.
+	TrimJournal(ctx context.Context, sku string, upTo string) error
+}
+
+// JournalEntry is the events of one step of the store.
+type JournalEntry struct {
+	Position string // names the entry for [JournalReader.TrimJournal]
+	Events   []Event
+}

@@ -1,0 +1,112 @@
+package redisstock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/firstcome/firstcome/stock"
+)
+
+// ReadJournal implements [stock.JournalReader]. n is at most 1,000.
+func (s *Store) ReadJournal(ctx context.Context, sku string, n int) ([]stock.JournalEntry, error) {
+	if n < 1 || n > 1000 {
+		return nil, fmt.Errorf("%w: n is %d, want 1 to 1,000", stock.ErrInvalid, n)
+	}
+	p, err := s.poolOf(ctx, sku)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := s.client.XRangeN(ctx, p.keys[journalKey], "-", "+", int64(n)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("redisstock: read journal: %w", err)
+	}
+	entries := make([]stock.JournalEntry, 0, len(raw))
+	for _, m := range raw {
+		text, _ := m.Values["e"].(string)
+		events, err := parseEvents(p, text)
+		if err != nil {
+			return nil, fmt.Errorf("redisstock: journal entry %s: %w", m.ID, err)
+		}
+		entries = append(entries, stock.JournalEntry{Position: m.ID, Events: events})
+	}
+	return entries, nil
+}
+
+// TrimJournal implements [stock.JournalReader].
+func (s *Store) TrimJournal(ctx context.Context, sku, upTo string) error {
+	p, err := s.poolOf(ctx, sku)
+	if err != nil {
+		return err
+	}
+	next, err := following(upTo)
+	if err != nil {
+		return err
+	}
+	if err := s.client.XTrimMinID(ctx, p.keys[journalKey], next).Err(); err != nil {
+		return fmt.Errorf("redisstock: trim journal: %w", err)
+	}
+	return nil
+}
+
+// following returns the stream ID right after the given one.
+func following(position string) (string, error) {
+	ms, n, ok := strings.Cut(position, "-")
+	seq, err := strconv.ParseUint(n, 10, 63)
+	if _, msErr := strconv.ParseUint(ms, 10, 63); !ok || err != nil || msErr != nil {
+		return "", fmt.Errorf("%w: journal position %q", stock.ErrInvalid, position)
+	}
+	return ms + "-" + strconv.FormatUint(seq+1, 10), nil
+}
+
+var errEntry = errors.New("malformed events")
+
+// parseEvents reads "1,epoch,first seq,ms;" and then for each event its
+// letter, buyer (12 bytes), claim (16 bytes), quantity and ";".
+func parseEvents(p *pool, text string) ([]stock.Event, error) {
+	head, text, ok := strings.Cut(text, ";")
+	fields := strings.Split(head, ",")
+	if !ok || len(fields) != 4 {
+		return nil, errEntry
+	}
+	if fields[0] != "1" {
+		return nil, fmt.Errorf("format is version %s, this build knows 1", fields[0])
+	}
+	e := stock.Event{SKU: p.sku, Epoch: toInt(fields[1]), Seq: toInt(fields[2]), At: time.UnixMilli(toInt(fields[3]))}
+	var events []stock.Event
+	for ; text != ""; e.Seq++ {
+		if len(text) < 30 {
+			return nil, errEntry
+		}
+		e.Kind = kindOf(text[0])
+		copy(e.ID[:8], p.part[:])
+		copy(e.ID[8:], text[1:29])
+		var quantity string
+		if quantity, text, ok = strings.Cut(text[29:], ";"); !ok || e.Kind == 0 {
+			return nil, errEntry
+		}
+		e.Quantity = toInt(quantity)
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+func kindOf(letter byte) stock.EventKind {
+	switch letter {
+	case 'R':
+		return stock.EventReserved
+	case 'C':
+		return stock.EventConfirmed
+	case 'K':
+		return stock.EventCancelled
+	case 'X':
+		return stock.EventExpired
+	case 'B':
+		return stock.EventReturned
+	default:
+		return 0
+	}
+}

@@ -1,0 +1,24 @@
+package redisstock
+
+import (
+	"encoding/hex"
+
+	"github.com/firstcome/firstcome/stock"
+)
+
+// keysOf returns a pool's keys: meta, reservations, due, journal. The hash tag
+// is a digest, so all four share a slot that no user text chooses.
+func keysOf(prefix string, part [8]byte) []string {
+	tag := prefix + ":stock:1:{" + hex.EncodeToString(part[:]) + "}:"
+	return []string{tag + "meta", tag + "res", tag + "due", tag + "journal"}
+}
+
+const (
+	metaKey = iota
+	_       // reservations
+	_       // due
+	journalKey
+)
+
+// partOf returns the bytes that name a pool in its IDs and keys.
+func partOf(sku string) [8]byte { return stock.NewID(sku, "", [16]byte{}).PoolPart() }

@@ -1,0 +1,295 @@
+package redisstock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/firstcome/firstcome/internal/coalesce"
+	"github.com/firstcome/firstcome/internal/redisscript"
+	"github.com/firstcome/firstcome/stock"
+)
+
+// Journal says what becomes of the events that a pool writes beside its
+// changes. The zero value is refused: a journal that nobody relays would fill
+// up and stop the sale, and events that nobody writes can't be had later.
+type Journal struct {
+	mode  uint8
+	bound int64
+}
+
+// JournalOff writes no events.
+var JournalOff = Journal{mode: 1}
+
+// JournalRelayed writes events, which a relay must publish and trim (see
+// [Store.ReadJournal]). When bound entries wait, reservations are refused with
+// [stock.ErrJournalFull]; confirming, cancelling and expiring still append.
+// An entry holds the events of one step, a batch of reservations being one.
+// bound 0 means 100,000.
+func JournalRelayed(bound int64) Journal {
+	if bound == 0 {
+		bound = 100_000
+	}
+	return Journal{mode: 2, bound: bound}
+}
+
+// Options tunes a [Store]; zero fields take the defaults.
+type Options struct {
+	// Prefix begins every key; default "fc". Letters, digits, "_" and "-".
+	Prefix string
+	// Retention is how long a cancelled, expired or returned ID is remembered,
+	// so that a late repeat of it is not a new request; default 24 h. It must
+	// not be shorter than idempotency keys live.
+	Retention time.Duration
+	// MaxRecords bounds what is kept of one buyer in one pool; default 256.
+	MaxRecords int
+	// MaxBatch bounds the requests that share one script call; default 512,
+	// at most 1,000.
+	MaxBatch int
+	// MaxQueue bounds the requests of one pool that wait in this process;
+	// default 65,536. Beyond it the answer is [stock.ErrBusy].
+	MaxQueue int
+	// Flights is how many batches of one pool this process has under way at
+	// once; default 1, which keeps the order of arrival.
+	Flights int
+	// Memory is how long a refusal is repeated from memory to first attempts;
+	// default 100 ms. Negative means never.
+	Memory time.Duration
+	// Timeout bounds one trip to Redis that serves many callers; default 5 s.
+	Timeout time.Duration
+	// AutoRebuild lets [Store.Run] rebuild a fenced pool from the ledger.
+	AutoRebuild bool
+	// Logger hears what Run does; default slog.Default.
+	Logger *slog.Logger
+}
+
+func (o *Options) normalize() (Options, error) {
+	var out Options
+	if o != nil {
+		out = *o
+	}
+	if out.Prefix == "" {
+		out.Prefix = "fc"
+	}
+	for _, c := range out.Prefix {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return out, fmt.Errorf("redisstock: Options.Prefix holds %q, want letters, digits, _ and -", c)
+		}
+	}
+	defaultTo(&out.Retention, 24*time.Hour)
+	defaultTo(&out.MaxRecords, 256)
+	defaultTo(&out.MaxBatch, 512)
+	defaultTo(&out.MaxQueue, 1<<16)
+	defaultTo(&out.Flights, 1)
+	defaultTo(&out.Memory, 100*time.Millisecond)
+	defaultTo(&out.Timeout, 5*time.Second)
+	if out.Logger == nil {
+		out.Logger = slog.Default()
+	}
+	switch {
+	case out.Retention < time.Second:
+		return out, errors.New("redisstock: Options.Retention is under a second")
+	case out.MaxRecords < 1:
+		return out, errors.New("redisstock: Options.MaxRecords is negative")
+	case out.MaxBatch < 1 || out.MaxBatch > 1000:
+		return out, errors.New("redisstock: Options.MaxBatch is not in 1 to 1,000")
+	case out.MaxQueue < 1 || out.Flights < 1 || out.Timeout < 0:
+		return out, errors.New("redisstock: Options.MaxQueue, Flights or Timeout is negative")
+	}
+	return out, nil
+}
+
+func defaultTo[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Store keeps pools on Redis. Use [New]. It is safe for concurrent use.
+type Store struct {
+	client  redis.UniversalClient
+	runner  *redisscript.Runner
+	ledger  stock.Ledger
+	journal Journal
+	opts    Options
+
+	pools   sync.Map // [8]byte -> *pool
+	opening singleflight.Group
+	strange strangers
+	fenced  chan *pool // pools that Run should rebuild
+}
+
+var (
+	_ stock.Store         = (*Store)(nil)
+	_ stock.JournalReader = (*Store)(nil)
+)
+
+// New returns a Store on client, which may speak to a single server, Sentinel
+// or a Cluster, and stays the caller's to close. Without a ledger (nil) Redis
+// alone decides, and a Redis that loses its data has lost the sale.
+func New(client redis.UniversalClient, ledger stock.Ledger, journal Journal, opts *Options) (*Store, error) {
+	if client == nil {
+		return nil, errors.New("redisstock: client is nil")
+	}
+	if journal.mode == 0 || journal.bound < 0 {
+		return nil, errors.New("redisstock: journal is neither JournalOff nor JournalRelayed")
+	}
+	o, err := opts.normalize()
+	if err != nil {
+		return nil, err
+	}
+	if o.AutoRebuild && ledger == nil {
+		return nil, errors.New("redisstock: Options.AutoRebuild needs a ledger to rebuild from")
+	}
+	return &Store{
+		client:  client,
+		runner:  redisscript.NewRunner(client, &redisscript.Options{Timeout: o.Timeout, MaxQueue: o.MaxQueue}),
+		ledger:  ledger,
+		journal: journal,
+		opts:    o,
+		fenced:  make(chan *pool, 64),
+	}, nil
+}
+
+// pool is what this process knows of a pool.
+type pool struct {
+	part  [8]byte
+	sku   string // empty while only an ID told of the pool
+	keys  []string
+	queue *coalesce.Batcher[*stock.Request, answer]
+
+	losers  atomic.Pointer[refusal]
+	sweeps  singleflight.Group
+	asking  atomic.Bool // holds past their time are before the ledger
+	fences  singleflight.Group
+	wake    chan struct{} // a hold was made; Run looks at the clock again
+	lastask atomic.Int64  // unix ms of the last question to the ledger about the epoch
+
+	mu    sync.Mutex
+	mark  stock.Mark // the epoch, and the highest seq seen in it
+	saved stock.Mark // what the ledger has of it
+}
+
+// known returns the pool's handle if this process has met it.
+func (s *Store) known(part [8]byte) (*pool, bool) {
+	if p, ok := s.pools.Load(part); ok {
+		return p.(*pool), true
+	}
+	return nil, false
+}
+
+// poolOf returns the pool of a SKU; a process that meets it for the first
+// time reads from the ledger how far its history goes.
+func (s *Store) poolOf(ctx context.Context, sku string) (*pool, error) {
+	part := partOf(sku)
+	if p, ok := s.known(part); ok {
+		return p, nil
+	}
+	return s.meet(ctx, part, sku)
+}
+
+// poolByID returns the pool that an ID names.
+func (s *Store) poolByID(ctx context.Context, id stock.ID) (*pool, error) {
+	if p, ok := s.known(id.PoolPart()); ok {
+		return p, nil
+	}
+	sku, err := s.client.HGet(ctx, keysOf(s.opts.Prefix, id.PoolPart())[metaKey], "sku").Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil, stock.ErrUnknownSKU
+	case err != nil:
+		return nil, unknown("read pool", err)
+	}
+	return s.meet(ctx, id.PoolPart(), sku)
+}
+
+func (s *Store) meet(ctx context.Context, part [8]byte, sku string) (*pool, error) {
+	if s.strange.recently(part) {
+		return nil, stock.ErrUnknownSKU
+	}
+	ch := s.opening.DoChan(string(part[:]), func() (any, error) {
+		if p, ok := s.known(part); ok {
+			return p, nil
+		}
+		// Many callers wait for this one: it may not end with the first of them.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Timeout)
+		defer cancel()
+		return s.introduce(ctx, part, sku)
+	})
+	select {
+	case r := <-ch:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*pool), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (s *Store) introduce(ctx context.Context, part [8]byte, sku string) (*pool, error) {
+	var mark stock.Mark
+	if s.ledger != nil {
+		var err error
+		if _, mark, err = s.ledger.Pool(ctx, sku); err != nil {
+			if errors.Is(err, stock.ErrUnknownSKU) {
+				s.strange.add(part)
+			}
+			return nil, fmt.Errorf("read pool from ledger: %w", err)
+		}
+	} else if n, err := s.client.Exists(ctx, keysOf(s.opts.Prefix, part)[metaKey]).Result(); err != nil {
+		return nil, unknown("read pool", err)
+	} else if n == 0 {
+		s.strange.add(part)
+		return nil, stock.ErrUnknownSKU
+	}
+	return s.adopt(part, sku, mark), nil
+}
+
+// adopt makes the handle of a pool that is known to exist.
+func (s *Store) adopt(part [8]byte, sku string, mark stock.Mark) *pool {
+	p := &pool{part: part, sku: sku, keys: keysOf(s.opts.Prefix, part), mark: mark, saved: mark, wake: make(chan struct{}, 1)}
+	p.queue = coalesce.New(func(ctx context.Context, batch []*coalesce.Call[*stock.Request, answer]) {
+		s.flight(ctx, p, batch)
+	}, &coalesce.Options{MaxBatch: s.opts.MaxBatch, MaxQueue: s.opts.MaxQueue, Flights: s.opts.Flights, Timeout: s.opts.Timeout})
+	actual, _ := s.pools.LoadOrStore(part, p)
+	s.strange.forget(part)
+	return actual.(*pool)
+}
+
+// strangers remembers for a second which pools do not exist, so that a flood
+// of made-up SKUs is no flood of questions to the ledger. Its size is bounded.
+type strangers struct {
+	mu   sync.Mutex
+	seen map[[8]byte]time.Time
+}
+
+func (n *strangers) recently(part [8]byte) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	at, ok := n.seen[part]
+	return ok && time.Since(at) < time.Second
+}
+
+func (n *strangers) add(part [8]byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.seen == nil || len(n.seen) >= 4096 {
+		n.seen = make(map[[8]byte]time.Time)
+	}
+	n.seen[part] = time.Now()
+}
+
+func (n *strangers) forget(part [8]byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.seen, part)
+}
