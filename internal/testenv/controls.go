@@ -1,0 +1,160 @@
+package testenv
+
+import (
+	"fmt"
+	"sync"
+)
+
+// Server is what can be told to every server of this package.
+type Server interface {
+	// Addr is host:port.
+	Addr() string
+	// URL is the address in the form that the shop's flags take.
+	URL() string
+	// Stop freezes the server: connections stay open, nothing answers.
+	Stop()
+	// Cont lets a stopped server go on.
+	Cont()
+	// Kill ends the server at once (kill -9) and waits until it is gone.
+	Kill()
+	// Restart starts the server again on the same port and folder, and waits
+	// until it is ready. One that still runs is killed first.
+	Restart()
+	// Output is the latest part of what the server has printed.
+	Output() string
+}
+
+var (
+	_ Server = (*RedisServer)(nil)
+	_ Server = (*PostgresServer)(nil)
+	_ Server = (*KafkaServer)(nil)
+	_ Server = (*MariaDBServer)(nil)
+)
+
+// Controls pause, kill and restart a process. A failure fails the test
+// without ending it (as [testing.T.Errorf] does), so all of them may be
+// called from any goroutine. On a shared server they are refused: the other
+// tests would not like it.
+type Controls struct {
+	t       TB
+	process *process
+	shared  bool
+}
+
+// Stop freezes the process and its children (SIGSTOP) and waits until none of
+// their threads runs: connections stay open and nothing answers.
+func (c *Controls) Stop() { c.t.Helper(); c.do((*process).stop) }
+
+// Cont lets a stopped process and its children go on (SIGCONT).
+func (c *Controls) Cont() { c.t.Helper(); c.do((*process).cont) }
+
+// Kill ends the process and its children at once (SIGKILL) and waits until
+// they are gone. Killing what is not running is no error.
+func (c *Controls) Kill() { c.t.Helper(); c.do((*process).kill) }
+
+// Restart starts the same command again, a server on the same port and
+// folder, and waits until it is ready. One that still runs is killed first.
+func (c *Controls) Restart() {
+	c.t.Helper()
+	c.do(func(p *process) error {
+		if err := p.kill(); err != nil {
+			return err
+		}
+		return p.start()
+	})
+}
+
+// PID is the process ID of the latest run.
+func (c *Controls) PID() int {
+	if r := c.process.current(); r != nil {
+		return r.cmd.Process.Pid
+	}
+	return 0
+}
+
+// Output is what all runs have printed, at most the last 10,000 to 20,000
+// lines.
+func (c *Controls) Output() string { return c.process.out.tail(maxLines) }
+
+func (c *Controls) do(step func(*process) error) {
+	c.t.Helper()
+	if c.shared {
+		c.t.Errorf("testenv: %s is shared with other tests; break a private one (New…)", c.process.name)
+		return
+	}
+	if err := step(c.process); err != nil {
+		c.t.Errorf("testenv: %v", err)
+	}
+}
+
+// private gives a process to one test: it ends with the test, and what it
+// printed last is logged if the test fails.
+func private(t TB, p *process) Controls {
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the last lines of %s:\n%s", p.name, p.out.tail(40))
+		}
+		if err := p.end(); err != nil {
+			t.Errorf("testenv: %v", err)
+		}
+	})
+	return Controls{t: t, process: p}
+}
+
+// need turns an error of a start into a skipped or failed test.
+func need(t TB, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if missing, ok := err.(*missingError); ok && !RequireServers() { //nolint:errorlint // never wrapped: finding comes before starting
+		t.Skipf("testenv: %v", missing)
+	}
+	t.Fatalf("testenv: %v", err)
+}
+
+// shared is a server that all tests of a binary use together.
+type shared[S any] struct {
+	mu      sync.Mutex
+	started bool
+	server  S
+	err     error
+}
+
+// get returns the server, which start starts on first use. One that could not
+// be started is not tried again: each test would wait for it in vain.
+func (s *shared[S]) get(start func() (S, *process, error)) (S, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started {
+		return s.server, s.err
+	}
+	s.started = true
+	var process *process
+	s.server, process, s.err = start()
+	if s.err != nil {
+		return s.server, s.err
+	}
+	atEnd(func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.started = false
+		return process.end()
+	})
+	return s.server, nil
+}
+
+// retry starts a server up to three times, each time on other ports: another
+// process may take a port between our asking for it and the server's.
+func retry[S any](start func() (S, error)) (server S, err error) {
+	for range 3 {
+		server, err = start()
+		if err == nil {
+			return server, nil
+		}
+		if _, missing := err.(*missingError); missing { //nolint:errorlint // never wrapped
+			return server, err
+		}
+	}
+	return server, fmt.Errorf("three tries: %w", err)
+}

@@ -1,0 +1,139 @@
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisServer is a real Redis on loopback. [Redis] gives the shared one,
+// [NewRedis] a private one, whose [Controls] may be used.
+type RedisServer struct {
+	Controls
+	redis  *redisProcess
+	prefix string
+}
+
+// redisProcess is what all handles of one server have in common.
+type redisProcess struct {
+	process *process
+	dir     string
+	port    int
+}
+
+var sharedRedis shared[*redisProcess]
+
+// Redis returns the Redis that the tests of this binary share, without
+// persistence. Each call has a [RedisServer.Prefix] of its own.
+func Redis(t TB) *RedisServer {
+	t.Helper()
+	needMain(t)
+	server, err := sharedRedis.get(func() (*redisProcess, *process, error) {
+		s, err := startRedis(nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, s.process, nil
+	})
+	need(t, err)
+	return &RedisServer{Controls: Controls{t: t, process: server.process, shared: true}, redis: server, prefix: Name(t) + ":"}
+}
+
+// NewRedis starts a Redis for this test alone. Each of conf is a line of
+// redis.conf, such as "appendonly yes"; without any nothing is persisted, and
+// a restarted server is empty.
+func NewRedis(t TB, conf ...string) *RedisServer {
+	t.Helper()
+	needMain(t)
+	server, err := startRedis(conf)
+	need(t, err)
+	return &RedisServer{Controls: private(t, server.process), redis: server, prefix: Name(t) + ":"}
+}
+
+// Addr is host:port.
+func (s *RedisServer) Addr() string { return loopback(s.redis.port) }
+
+// URL is redis://host:port/0.
+func (s *RedisServer) URL() string { return "redis://" + s.Addr() + "/0" }
+
+// Prefix is what this test's keys start with on a shared server, ending in a
+// colon. It holds no braces, so it leaves the hash tag to the caller.
+func (s *RedisServer) Prefix() string { return s.prefix }
+
+// Client returns a client that obeys contexts and is closed at the end of t.
+// Each of edits may change its options before it is made.
+func (s *RedisServer) Client(t TB, edits ...func(*redis.Options)) *redis.Client {
+	t.Helper()
+	return newClient(t, &redis.Options{Addr: s.Addr()}, edits)
+}
+
+// RestartEmpty is Restart after all that was persisted (append-only file and
+// snapshot) has been deleted.
+func (s *RedisServer) RestartEmpty() {
+	s.t.Helper()
+	s.do(func(p *process) error {
+		if err := p.kill(); err != nil {
+			return err
+		}
+		for _, name := range []string{"appendonlydir", "appendonly.aof", "dump.rdb"} {
+			if err := os.RemoveAll(filepath.Join(s.redis.dir, name)); err != nil {
+				return fmt.Errorf("empty %s: %w", p.name, err)
+			}
+		}
+		return p.start()
+	})
+}
+
+func newClient(t TB, options *redis.Options, edits []func(*redis.Options)) *redis.Client {
+	t.Helper()
+	// Off by default in go-redis, where a call then outlives its context.
+	options.ContextTimeoutEnabled = true
+	for _, edit := range edits {
+		edit(options)
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() }) // the test may have closed it itself
+	return client
+}
+
+func startRedis(conf []string) (*redisProcess, error) {
+	program, err := find("redis-server", "apt-get install redis-server")
+	if err != nil {
+		return nil, err
+	}
+	return retry(func() (*redisProcess, error) {
+		dir, err := folder("redis")
+		if err != nil {
+			return nil, err
+		}
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		lines := append([]string{
+			"bind 127.0.0.1",
+			fmt.Sprintf("port %d", port),
+			"dir " + dir,
+			"daemonize no",
+			`logfile ""`,
+			`save ""`,
+			"appendonly no",
+			"maxclients 20000",
+		}, conf...)
+		file := filepath.Join(dir, "redis.conf")
+		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+			return nil, fmt.Errorf("configure redis: %w", err)
+		}
+		p := newProcess("redis", exec.Command(program, file),
+			readiness{line: "Ready to accept connections"}, syscall.SIGKILL)
+		if err := p.start(); err != nil {
+			return nil, err
+		}
+		return &redisProcess{process: p, dir: dir, port: port}, nil
+	})
+}
