@@ -1,0 +1,67 @@
+// Package worker runs typed handlers over the events of a broker: keys in
+// parallel, order within a key, one effect per event.
+//
+//	w, err := worker.New(subscriber, inbox, worker.DeadLetterTo(publisher), nil)
+//	...
+//	err = worker.HandleTx(w, "orders.confirm", "order.placed",
+//		func(ctx context.Context, tx *sql.Tx, e worker.Event[OrderPlaced]) error {
+//			_, err := tx.ExecContext(ctx, `UPDATE orders SET status = 'confirmed' WHERE id = $1`, e.Payload.OrderID)
+//			return err
+//		})
+//	...
+//	err = w.Run(ctx) // until ctx ends, then drains
+//
+// # What is promised
+//
+// The broker delivers each event at least once; the [Inbox] makes of it one
+// effect. With [HandleTx] the mark that the event is done stands in the
+// handler's own transaction: repeats, crashes, and two workers given the same
+// event at once leave one effect. With [Handle] the inbox is asked before and
+// marked after, so a crash between effect and mark, or two processes given the
+// event in the same moment, run the handler twice: its effect, a call to a
+// payment provider say, must be idempotent by [Event.ID].
+//
+// Events of one key run one after another, in the order received; a failed one
+// holds back those behind it while other keys go on. Events without a key have
+// no order. Several workers share a topic as the transport allows: on Kafka a
+// key has one worker at a time, with the limits that package kafkasub names; on
+// Redis Streams entries go to whoever asks, so order per key holds with one
+// consumer per stream. One effect holds always.
+//
+// An event ends in one of two ways: finished, or in the dead letters with its
+// bytes, key, metadata and origin. Undecodable ones go there at once, failing
+// ones after [Options.MaxAttempts]; the line goes on. If the dead letter cannot
+// be stored, the event is not acknowledged.
+//
+// # What a handler answers
+//
+//   - nil: done, never again.
+//   - [Stop]: no attempt will mend it; dead letter now.
+//   - [Later]: no failure; again after that time.
+//   - any other error, a panic, a timeout: a failed attempt; again after
+//     [Options.Retry], until [Options.MaxAttempts].
+//
+// A failing inbox is not the handler's failure: it is retried without counting.
+//
+// # Limits
+//
+//   - Attempts are counted in memory. An event that kills the process, by
+//     exhausting its memory say, starts at 1 each time.
+//   - Waiting for a retry, or for [Later], holds the event in memory, unacknowledged,
+//     and what the transport holds back behind it. Watermill's Kafka subscriber
+//     has one message in flight per partition, its Redis Streams subscriber one per
+//     topic: a key that waits stops the others behind it there. Subscribers that
+//     deliver ahead of acknowledgements, such as gochannel, have no such wait.
+//   - One hot key can fill [Options.MaxInFlight], and the other keys then wait.
+//   - An inbox with a retention forgets: repeats must not come later, see
+//     [Options.ReplayWindow].
+//   - A handler that ignores its context keeps its key and its place in
+//     [Options.Concurrency] until it returns.
+//
+// # Wire format
+//
+// Plain Watermill messages: the UUID is the event's ID, [MetaKey], [MetaFormat]
+// and [MetaTopic] stand in the metadata, the payload is JSON unless
+// [Options.Decode] says otherwise. The trace context of "traceparent" and
+// "tracestate" is linked to each attempt's span.
+package worker
