@@ -1,0 +1,23 @@
+// Package redisidem keeps the records of package idempotency in Redis.
+//
+// A record is one string: claim, heartbeat and settlement are one script and
+// one round trip each, shared by goroutines that call at the same time.
+//
+//	store, err := redisidem.New(client, nil)
+//	…
+//	keeper, err := idempotency.New(store, hashKey, idempotency.Rerun, nil)
+//
+// Single node, Sentinel and Cluster all work; the client stays yours. A record
+// lives in the slot of its own hash, which clients of yours can't choose.
+//
+// # Limits
+//
+// The promise of package idempotency stands as long as Redis keeps what it
+// answered. It does not where it evicts (use noeviction; [Store.Check] looks),
+// where it loses its last writes in a crash (appendfsync everysec: the last
+// second) or a failover to a replica that is behind. Then an operation may run
+// a second time, under the same ClaimID.
+//
+// A running or finished record that Redis has lost is written again by its
+// holder's next step.
+package redisidem

@@ -1,0 +1,192 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/firstcome/firstcome/idempotency"
+	"github.com/firstcome/firstcome/internal/redisscript"
+)
+
+// Options tunes a [Store]; nil and zero fields take the defaults.
+type Options struct {
+	// Prefix starts every key; default "fc:idem". Letters, digits and :-_. only,
+	// 64 at most.
+	Prefix string
+	// Sharded asks for each record by itself. It is set by itself for a
+	// *redis.ClusterClient and a *redis.Ring; set it where such a client is
+	// wrapped, or behind a proxy that spreads keys.
+	Sharded bool
+}
+
+// Store is an [idempotency.Store] in Redis.
+type Store struct {
+	client  redis.UniversalClient
+	keyHead string
+	claims  *trip
+	ends    *trip
+}
+
+var _ idempotency.Store = (*Store)(nil)
+
+// New returns a Store on client, which it neither dials nor closes.
+func New(client redis.UniversalClient, opts *Options) (*Store, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.Prefix == "" {
+		o.Prefix = defaultPrefix
+	}
+	switch {
+	case client == nil:
+		return nil, errors.New("redisidem: client is nil")
+	case !validPrefix(o.Prefix):
+		return nil, fmt.Errorf("redisidem: Options.Prefix %q has characters other than letters, digits and :-_. or more than 64", o.Prefix)
+	}
+	switch client.(type) {
+	case *redis.ClusterClient, *redis.Ring:
+		o.Sharded = true
+	}
+	runner := redisscript.NewRunner(client, nil)
+	return &Store{
+		client: client, keyHead: keyHead(o.Prefix),
+		claims: newTrip(runner, claimScript, 4, o.Sharded),
+		ends:   newTrip(runner, endScript, 5, o.Sharded),
+	}, nil
+}
+
+// Claim implements [idempotency.Store].
+func (s *Store) Claim(ctx context.Context, req idempotency.ClaimRequest) (idempotency.Record, error) {
+	mode := "0"
+	if req.Rerun {
+		mode = "1"
+	}
+	if req.Replace != (idempotency.Token{}) {
+		mode += string(req.Replace[:])
+	}
+	reply, err := s.claims.do(ctx, item{key: s.recordKey(req.ID), args: [5]any{
+		who(req.Fingerprint, req.Token), ms(req.Terms.Lease), ms(req.Terms.Lease + req.Terms.Retention), mode,
+	}})
+	if err != nil {
+		return idempotency.Record{}, err
+	}
+	return parseRecord(reply)
+}
+
+// who is a fingerprint and a token, as they stand in the record.
+func who(fingerprint idempotency.Fingerprint, token idempotency.Token) string {
+	var buf [32]byte
+	copy(buf[:16], fingerprint[:])
+	copy(buf[16:], token[:])
+	return string(buf[:])
+}
+
+// parseRecord reads the reply of claim.lua.
+func parseRecord(reply any) (idempotency.Record, error) {
+	fields, ok := reply.([]any)
+	if !ok || len(fields) != 5 {
+		return idempotency.Record{}, idempotency.ErrCorrupt
+	}
+	status, ok0 := fields[0].(int64)
+	attempt, ok1 := fields[1].(int64)
+	started, ok2 := fields[2].(int64)
+	lease, ok3 := fields[3].(int64)
+	text, ok4 := fields[4].(string)
+	if !ok0 || !ok1 || !ok2 || !ok3 || !ok4 || status < int64(idempotency.Claimed) || status > int64(idempotency.Unknown) {
+		return idempotency.Record{}, idempotency.ErrCorrupt
+	}
+	rec := idempotency.Record{
+		Status:  idempotency.Status(status),
+		Attempt: int(attempt),
+		Started: time.UnixMilli(started),
+		Lease:   time.Duration(lease) * time.Millisecond,
+	}
+	switch rec.Status {
+	case idempotency.Done:
+		rec.Result = []byte(text)
+	case idempotency.Unknown:
+		if len(text) != len(rec.Token) {
+			return idempotency.Record{}, idempotency.ErrCorrupt
+		}
+		rec.Token = idempotency.Token([]byte(text))
+	case idempotency.Claimed, idempotency.Running, idempotency.NotKept, idempotency.Mismatch:
+	}
+	return rec, nil
+}
+
+// Extend implements [idempotency.Store].
+func (s *Store) Extend(ctx context.Context, h idempotency.Holder, t idempotency.Terms) error {
+	return s.end(ctx, h, 'x', ms(t.Lease+t.Retention), ms(t.Lease), nil)
+}
+
+// Settle implements [idempotency.Store].
+func (s *Store) Settle(ctx context.Context, h idempotency.Holder, e idempotency.Settlement) error {
+	var state byte
+	switch e.Outcome {
+	case idempotency.OutcomeDone:
+		state = 'd'
+	case idempotency.OutcomeNotKept:
+		state = 'k'
+	case idempotency.OutcomeReleased:
+		state = 'f'
+	case idempotency.OutcomeUnknown:
+		state = 'u'
+	default:
+		return fmt.Errorf("%w: outcome %d", idempotency.ErrInvalid, e.Outcome)
+	}
+	return s.end(ctx, h, state, ms(e.Retention), ms(e.UnknownRetention), e.Result)
+}
+
+// end takes one step of end.lua.
+func (s *Store) end(ctx context.Context, h idempotency.Holder, what byte, ttl, other int64, result []byte) error {
+	var text [32]byte
+	started := max(h.Started.UnixMilli(), 0) // of a claim whose reply was lost it is not known
+	head := fmt.Appendf(text[:0], "%c%04d%013d", what, h.Attempt, started)
+	reply, err := s.ends.do(ctx, item{key: s.recordKey(h.ID), args: [5]any{
+		who(h.Fingerprint, h.Token), head, ttl, other, result,
+	}})
+	if err != nil {
+		return err
+	}
+	switch reply {
+	case int64(1):
+		return nil
+	case int64(0):
+		return idempotency.ErrStale
+	}
+	return idempotency.ErrCorrupt
+}
+
+// ms rounds up: a time that is not zero never becomes zero.
+func ms(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }
+
+// ErrEviction is returned by [Store.Check].
+var ErrEviction = errors.New("redisidem: the server may evict records")
+
+// Check asks the server whether it evicts keys when memory runs out: every
+// policy but noeviction may forget that an operation was executed. Call it at
+// start-up. A server that does not tell (INFO is refused, or has no such line)
+// passes.
+func (s *Store) Check(ctx context.Context) error {
+	info, err := s.client.Info(ctx, "memory").Result()
+	var refused redis.Error
+	if errors.As(err, &refused) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("redisidem: check: %w", err)
+	}
+	for line := range strings.Lines(info) {
+		policy, found := strings.CutPrefix(strings.TrimSpace(line), "maxmemory_policy:")
+		if found && policy != "noeviction" {
+			return fmt.Errorf("%w: maxmemory-policy is %s, set noeviction", ErrEviction, policy)
+		}
+	}
+	return nil
+}

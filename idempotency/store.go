@@ -1,0 +1,122 @@
+package idempotency
+
+import (
+	"context"
+	"encoding/hex"
+	"time"
+)
+
+// ClaimID names one key in one scope: a keyed hash, so it tells nothing of
+// either and no client can aim at another's. It stays the same over all
+// attempts, and is what makes the steps behind repeatable: a unique column, the
+// claim part of a reservation's ID, a payment provider's idempotency key.
+type ClaimID [16]byte
+
+// String returns the ID in 32 hexadecimal digits.
+func (id ClaimID) String() string { return hex.EncodeToString(id[:]) }
+
+// Fingerprint is a keyed hash of a payload.
+type Fingerprint [16]byte
+
+// Token names one attempt. It is random, and proves that a claim is held.
+type Token [16]byte
+
+// Store keeps the records of a [Keeper]. It is a protocol, not a cache:
+//
+//   - Each method is one atomic step, judged by the store's clock only.
+//   - Each is safe to send twice with the same token: the second answers as the
+//     first and changes nothing.
+//   - A step by a token that does not hold the record is [ErrStale] and changes
+//     nothing.
+//   - Being refused a claim is no error: it is the [Record]'s Status.
+//   - A record that can't be read is [ErrCorrupt], whatever the step.
+//   - After any other error the outcome is unknown, unless it wraps [ErrNotSent].
+//   - ctx bounds every call, also against a server that hangs.
+//
+// A store must be safe for concurrent use. Package idemtest has the suite that
+// every store passes.
+type Store interface {
+	// Claim takes the key for one attempt, or says why not.
+	Claim(ctx context.Context, req ClaimRequest) (Record, error)
+	// Extend renews the lease of a running claim, from now on. A record that
+	// the store has lost is written again.
+	Extend(ctx context.Context, h Holder, t Terms) error
+	// Settle ends a running claim, or the unknown one it became. A record that
+	// the store has lost is written again, except by a release.
+	Settle(ctx context.Context, h Holder, s Settlement) error
+}
+
+// Terms are the two times of a running claim. The store keeps milliseconds.
+type Terms struct {
+	Lease     time.Duration // how long the claim stands without a word from its holder
+	Retention time.Duration // how long the record is kept after that, as unknown
+}
+
+// ClaimRequest asks for a claim.
+type ClaimRequest struct {
+	ID          ClaimID
+	Fingerprint Fingerprint
+	Token       Token
+	Terms       Terms
+	// Rerun lets the attempt take a claim whose outcome is unknown.
+	Rerun bool
+	// Replace is the token of an unknown claim of which the caller knows that
+	// it had no effect. It may be taken, and counts as if it had been released.
+	Replace Token
+}
+
+// Status is the answer to a [ClaimRequest].
+type Status uint8
+
+// The answers. A released record is answered with Claimed.
+const (
+	Claimed  Status = iota + 1 // the caller holds the claim and has to run
+	Running                    // another attempt holds it
+	Done                       // finished; Result is what it left
+	NotKept                    // finished; the result was not kept
+	Mismatch                   // another payload, whatever the state
+	Unknown                    // ended without a word, and Rerun was not set
+)
+
+// Record is what a store knows of a key.
+type Record struct {
+	Status  Status
+	Attempt int           // of this key, from 1; of the holder, or the last one
+	Started time.Time     // when attempt 1 claimed, on the store's clock
+	Lease   time.Duration // Running: how long the lease is still good
+	Token   Token         // Unknown: of the attempt that ended so
+	Result  []byte        // Done
+}
+
+// Holder is the attempt that a claim was given to. The store compares ID and
+// Token; the rest is for writing a record again that the store has lost.
+type Holder struct {
+	ID          ClaimID
+	Token       Token
+	Fingerprint Fingerprint
+	Attempt     int
+	Started     time.Time
+}
+
+// Outcome is how a claim ends.
+type Outcome uint8
+
+// The outcomes.
+const (
+	OutcomeDone    Outcome = iota + 1 // Result is kept and replayed
+	OutcomeNotKept                    // executed; the result is not kept
+	// OutcomeReleased frees the key: nothing happened. Where an earlier
+	// attempt ended unknown the record becomes unknown again instead, since
+	// what this attempt says is not true of that one.
+	OutcomeReleased
+	OutcomeUnknown // nobody can say
+)
+
+// Settlement ends a claim.
+type Settlement struct {
+	Outcome   Outcome
+	Result    []byte        // OutcomeDone; the store does not keep the slice, unless the call was given up
+	Retention time.Duration // how long the record is kept
+	// UnknownRetention is how long it is kept where a release leaves it unknown.
+	UnknownRetention time.Duration
+}

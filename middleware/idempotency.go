@@ -1,0 +1,253 @@
+package middleware
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/firstcome/firstcome/idempotency"
+)
+
+const (
+	replayedHeader = "Idempotent-Replayed"
+	bypassedHeader = "Idempotency-Bypassed"
+
+	defaultMaxBody = 1 << 20
+)
+
+// IdempotencyOptions tunes [Idempotency]; nil and zero fields take the defaults.
+type IdempotencyOptions struct {
+	// Required refuses requests without a key (400 key-missing). Without it
+	// they run unprotected.
+	Required bool
+	// Methods are those that the middleware looks at; default POST and PATCH.
+	// Keys on others are ignored; GET, HEAD, OPTIONS and TRACE can't be named.
+	Methods []string
+	// MaxKeyLength is the most bytes of a key, up to and by default 255.
+	MaxKeyLength int
+	// MaxBody is the most bytes of a request's body; default 1 MiB. Above it
+	// the answer is 413. The body is held in memory while the handler runs.
+	MaxBody int64
+	// MaxStored is the most bytes of an answer's body that are held back and
+	// stored; default and at most what the keeper keeps. Beyond it bytes flow
+	// to the client at once, and later attempts get 409 result-not-kept.
+	MaxStored int
+	// Streaming lets all answers of the route flow at once; none is stored.
+	Streaming bool
+	// StoreHeaders are further response headers to store and replay, beside
+	// Content-*, Location, ETag, Link, Cache-Control, Expires, Last-Modified and
+	// Retry-After. Set-Cookie and those of a connection can't be named.
+	StoreHeaders []string
+	// DocsURL is linked from the answers key-missing and key-malformed.
+	DocsURL string
+	// FailOpen runs requests unprotected while the store can't be reached, with
+	// the header Idempotency-Bypassed: true. Without it they get 503 and
+	// nothing runs. Leave it unset where money moves.
+	FailOpen bool
+}
+
+// idempotent is one route's middleware, without its handler.
+type idempotent struct {
+	keeper  *idempotency.Keeper
+	scope   func(*http.Request) (string, error)
+	opts    IdempotencyOptions
+	headers []string
+	link    string
+	meter   *telemetry
+}
+
+// Idempotency runs the first request with an Idempotency-Key and answers later
+// ones with its result. The package comment tells what becomes of which answer.
+//
+// scope names the principal that a request's keys belong to: an authenticated
+// user, a tenant, a session. It runs after authentication, so put the middleware
+// inside of that; [SharedScope] is the explicit choice of one namespace for
+// all. An error or an empty name is answered with 403, or as [WriteError] has
+// it.
+//
+// The handler finds its claim by idempotency.FromContext. Idempotency panics
+// where an argument is missing or an option is out of bounds: routes are built
+// at start-up.
+func Idempotency(keeper *idempotency.Keeper, scope func(*http.Request) (string, error), opts *IdempotencyOptions,
+) func(http.Handler) http.Handler {
+	m, err := newIdempotent(keeper, scope, opts)
+	if err != nil {
+		panic(err)
+	}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next) })
+	}
+}
+
+func newIdempotent(keeper *idempotency.Keeper, scope func(*http.Request) (string, error), opts *IdempotencyOptions,
+) (*idempotent, error) {
+	m := &idempotent{keeper: keeper, scope: scope, meter: newTelemetry()}
+	if opts != nil {
+		m.opts = *opts
+	}
+	o := &m.opts
+	if keeper == nil || scope == nil {
+		return nil, errors.New("middleware.Idempotency: keeper or scope is nil")
+	}
+	if len(o.Methods) == 0 {
+		o.Methods = []string{http.MethodPost, http.MethodPatch}
+	}
+	o.MaxKeyLength = orDefault(o.MaxKeyLength, maxKeySize)
+	o.MaxBody = orDefault(o.MaxBody, defaultMaxBody)
+	o.MaxStored = orDefault(o.MaxStored, keeper.MaxResult())
+	for _, method := range o.Methods {
+		switch method {
+		case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, "":
+			return nil, fmt.Errorf("middleware.Idempotency: Options.Methods names %q", method)
+		}
+	}
+	switch {
+	case o.MaxKeyLength < 1 || o.MaxKeyLength > maxKeySize:
+		return nil, fmt.Errorf("middleware.Idempotency: Options.MaxKeyLength is %d, not from 1 to %d", o.MaxKeyLength, maxKeySize)
+	case o.MaxBody < 0:
+		return nil, fmt.Errorf("middleware.Idempotency: Options.MaxBody is %d", o.MaxBody)
+	case o.MaxStored < 0 || o.MaxStored > keeper.MaxResult():
+		return nil, fmt.Errorf("middleware.Idempotency: Options.MaxStored is %d, the keeper keeps %d", o.MaxStored, keeper.MaxResult())
+	}
+	if o.DocsURL != "" {
+		if u, err := url.Parse(o.DocsURL); err != nil || strings.ContainsAny(o.DocsURL, "<>\" \r\n") || u.Path == "" && u.Host == "" {
+			return nil, errors.New("middleware.Idempotency: Options.DocsURL is no URL")
+		}
+		m.link = "<" + o.DocsURL + `>; rel="describedby"`
+	}
+	var refused string
+	if m.headers, refused = headerNames(o.StoreHeaders); refused != "" {
+		return nil, fmt.Errorf("middleware.Idempotency: Options.StoreHeaders names %s, which is never stored", refused)
+	}
+	return m, nil
+}
+
+func orDefault[T comparable](value, standard T) T {
+	var zero T
+	if value == zero {
+		return standard
+	}
+	return value
+}
+
+// serve takes a request from its key to its answer.
+func (m *idempotent) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	// 1. Is this request ours?
+	if !slices.Contains(m.opts.Methods, r.Method) {
+		next.ServeHTTP(w, r)
+		return
+	}
+	key, err := parseKey(r.Header, m.opts.MaxKeyLength)
+	if err == nil && key == "" {
+		if !m.opts.Required {
+			next.ServeHTTP(w, r)
+			return
+		}
+		err = ErrKeyMissing
+	}
+	if err != nil {
+		if m.link != "" {
+			w.Header().Add("Link", m.link)
+		}
+		WriteError(w, r, err)
+		return
+	}
+
+	// 2. Whose is it? An unknown sender gets no namespace.
+	scope, err := principal(r, m.scope)
+	if err != nil {
+		WriteError(w, r, err)
+		return
+	}
+
+	// 3. What does it say? All of it, before anything is claimed.
+	body, err := readBody(w, r, m.opts.MaxBody)
+	if err != nil {
+		WriteError(w, r, err)
+		return
+	}
+	fingerprint := m.keeper.Fingerprint(body, r.Method, r.URL.EscapedPath(), r.URL.RawQuery)
+
+	// 4. Was it here before?
+	attempt, err := m.keeper.Begin(r.Context(), scope, key, fingerprint)
+	switch {
+	case err == nil && attempt.Claim != nil:
+		m.run(w, r, next, attempt.Claim, body)
+	case err == nil:
+		if err := replay(w, attempt.Result); err != nil {
+			WriteError(w, r, err)
+		}
+	case m.opts.FailOpen && errors.Is(err, idempotency.ErrUnavailable) && r.Context().Err() == nil:
+		m.bypass(w, r, next, body)
+	default:
+		WriteError(w, r, err)
+	}
+}
+
+// bypass runs a request unprotected, and says so.
+func (m *idempotent) bypass(w http.ResponseWriter, r *http.Request, next http.Handler, body []byte) {
+	m.meter.bypassed(r.Context())
+	w.Header().Set(bypassedHeader, "true")
+	own := r.WithContext(r.Context())
+	withBody(own, body)
+	next.ServeHTTP(w, own)
+}
+
+// run runs the handler under the claim, settles it, and then answers.
+func (m *idempotent) run(w http.ResponseWriter, r *http.Request, next http.Handler, claim *idempotency.Claim, body []byte) {
+	rec := &recorder{w: w, limit: m.opts.MaxStored, flowing: m.opts.Streaming}
+	returned := false
+	defer func() {
+		if !returned { // a panic, also http.ErrAbortHandler, or Goexit: it goes on after this
+			_ = claim.Abandon(r.Context())
+		}
+	}()
+	own := r.WithContext(claim.Hold(r.Context()))
+	withBody(own, body)
+	next.ServeHTTP(rec, own)
+	returned = true
+	if rec.status == 0 {
+		rec.WriteHeader(http.StatusOK)
+	}
+	m.settle(r, rec, claim)
+	if !rec.flowing {
+		rec.send()
+	}
+}
+
+// settle ends the claim as the answer says. A store that fails here changes
+// nothing about the answer: it is true, and the key stays unknown.
+func (m *idempotent) settle(r *http.Request, rec *recorder, claim *idempotency.Claim) {
+	ctx, header := r.Context(), rec.Header()
+	switch {
+	case claim.SaidNothingHappened():
+		_ = claim.Release(ctx)
+	case rec.status >= 500:
+		_ = claim.Abandon(ctx)
+	case mayChange(rec.status, header):
+		_ = claim.Release(ctx)
+	case rec.flowing || hasTrailers(header):
+		_ = claim.CompleteNotKept(ctx)
+	default:
+		stored := buffers.Get().(*[]byte)
+		*stored = appendStored((*stored)[:0], rec.status, header, rec.body(), m.headers)
+		// After an error the bytes may still be on their way: not reused.
+		if err := claim.Complete(ctx, *stored); err == nil {
+			recycle(stored)
+		}
+	}
+}
+
+// mayChange tells refusals that the same request may not meet again. A success
+// with Retry-After (202, 303) is none.
+func mayChange(status int, header http.Header) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout,
+		http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= 400 && len(header["Retry-After"]) > 0
+}
