@@ -146,6 +146,13 @@ func (b *Batcher[Q, R]) enqueue(c *Call[Q, R]) bool {
 	return true
 }
 
+// Load is how many calls wait and how many flights are in the air.
+func (b *Batcher[Q, R]) Load() (waiting, flights int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.queue), b.busy
+}
+
 // sweep drops abandoned calls from a full queue, so that callers who left do
 // not keep others out while a flight hangs.
 func (b *Batcher[Q, R]) sweep() bool {

@@ -1,0 +1,65 @@
+// Package sqlledger keeps in SQL what a pool of stock promised and sold, and
+// refuses to sell more than there is. It is the ledger behind a fast
+// [stock.Store]: the store answers in microseconds and may lose its last
+// writes; what was sold is what this package's tables say.
+//
+// It runs on PostgreSQL, MySQL 8 or MariaDB (10.6 or newer), and SQLite.
+//
+// # Promise
+//
+//   - However many rows are held, and whatever the store believes, at most
+//     [stock.Pool.Total] units are sold: a conditional update counts them, and a
+//     CHECK constraint stands behind it.
+//   - An order and the end of its hold exclude each other. [Ledger.Expire]
+//     decides by writing a row under the order's own ID: either the order
+//     commits and its unit is not given to another, or the order is refused as
+//     too late. Never both, never neither.
+//   - An order promised in an epoch that has ended can't commit: after
+//     [Ledger.RaiseEpoch] returned, nothing of the old epoch is on its way.
+//   - Every step takes effect once per ID and may be repeated.
+//
+// # Limits of the promise
+//
+//   - One writing node. A failover of the database that loses committed
+//     transactions loses them here too.
+//   - Place, Sell, Cancel and Return work in your transaction. An error that is
+//     one of package stock's sentinels changed nothing, and the transaction may
+//     go on. After any other error roll back.
+//   - A COMMIT whose reply is lost is unknown, as with any database: ask
+//     [Ledger.Status], which waits for the transaction if it is still open, and
+//     never cancel on it.
+//   - Isolation: READ COMMITTED is enough and is the one to choose. REPEATABLE
+//     READ (the default of MySQL and MariaDB) and SERIALIZABLE are correct too;
+//     they report more conflicts. Conflicts are errors for which [IsRetryable]
+//     is true; [Ledger.InTx] runs the transaction again.
+//   - A transaction that sells several reservations uses [Ledger.SellAll],
+//     which takes its locks in one order. Then two of them don't deadlock.
+//   - Nothing here needs a session: no session settings, session locks or
+//     prepared statements of its own, so that a pooler in transaction mode may
+//     stand between. (MySQL proper, not MariaDB: see [Options.ExpireWait].)
+//   - go-sql-driver/mysql prepares each statement anew by default; with
+//     interpolateParams=true in its DSN a statement is one round trip.
+//
+// # Smallest use
+//
+// Run the files of [Migrations] with your migration tool, then:
+//
+//	ledger, err := sqlledger.New(db, "postgres", nil)
+//	store, err := redisstock.New(client, ledger, redisstock.JournalOff, nil)
+//	...
+//	hold, err := store.Reserve(ctx, request)
+//	err = ledger.InTx(ctx, func(tx *sql.Tx) error {
+//		if _, err := ledger.Place(ctx, tx, hold, request.Buyer); err != nil {
+//			return err
+//		}
+//		return insertOrder(ctx, tx, hold) // your own table, the same transaction
+//	})
+//	...
+//	err = ledger.InTx(ctx, func(tx *sql.Tx) error { // paid
+//		if err := ledger.Sell(ctx, tx, hold.ID); err != nil {
+//			return err
+//		}
+//		return markPaid(ctx, tx, hold.ID)
+//	})
+//	_, err = store.Confirm(ctx, hold.ID)
+package sqlledger
