@@ -187,22 +187,32 @@ func (k *Keeper) claim(ctx context.Context, req ClaimRequest) (Record, error) {
 	return rec, fmt.Errorf("claim: %w: %w", ErrUnavailable, err)
 }
 
+// withdrawDelays are the pauses before each try to withdraw a claim. The first
+// try may overtake the claim itself, which is still on its way then.
+var withdrawDelays = []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond, time.Second}
+
 // withdraw takes back a claim whose reply was lost. Nothing ran, so it may be
 // released; without this the key would be refused until the lease ends. It is
-// an attempt, made by few goroutines at a time: a store that is down has other
-// worries, and then the lease ends it.
+// an attempt, made by a bounded number of goroutines: a store that is down has
+// other worries, and then the lease ends it.
 func (k *Keeper) withdraw(ctx context.Context, req ClaimRequest) {
 	if !k.meter.withdrawals.TryAcquire() {
 		return
 	}
 	go func() {
 		defer k.meter.withdrawals.Release()
-		limited, cancel := detached(ctx, k.opts.StoreTimeout)
-		defer cancel()
 		h := Holder{ID: req.ID, Token: req.Token, Fingerprint: req.Fingerprint}
-		_ = k.store.Settle(limited, h, Settlement{
-			Outcome: OutcomeReleased, Retention: k.opts.ReleasedRetention, UnknownRetention: k.opts.Retention,
-		})
+		for _, delay := range withdrawDelays {
+			time.Sleep(delay)
+			limited, cancel := detached(ctx, k.opts.StoreTimeout)
+			err := k.store.Settle(limited, h, Settlement{
+				Outcome: OutcomeReleased, Retention: k.opts.ReleasedRetention, UnknownRetention: k.opts.Retention,
+			})
+			cancel()
+			if err == nil {
+				return
+			}
+		}
 	}()
 }
 

@@ -24,7 +24,7 @@ type telemetry struct {
 
 func newTelemetry(log *slog.Logger) *telemetry {
 	meter := otel.Meter("github.com/firstcome/firstcome/idempotency")
-	t := &telemetry{log: log, withdrawals: make(semaphore, 32)}
+	t := &telemetry{log: log, withdrawals: make(semaphore, 1024)}
 	// The API returns a working no-op with every error.
 	t.attempts, _ = meter.Int64Counter("firstcome.idempotency.attempts",
 		metric.WithDescription("Attempts by what they met: claimed, rerun, replayed, in_flight, mismatch, unknown, not_kept, corrupt, invalid, unavailable."))
