@@ -18,7 +18,7 @@ func Loop(lc fx.Lifecycle, sd fx.Shutdowner, name string, run func(ctx context.C
 	lc.Append(fx.Hook{
 		OnStart: func(ctx context.Context) error {
 			// The hook's own context ends with the start; the loop's values are its.
-			ctx, cancel = context.WithCancel(context.WithoutCancel(ctx))
+			ctx, cancel = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // OnStop calls it
 			done = make(chan error, 1)
 			go func() {
 				err := run(ctx)

@@ -167,7 +167,8 @@ func TestID_IsKeyedAndInjective(t *testing.T) {
 			}
 		}
 	}
-	if k.ID("a", "b") != k.ID("a", "b") {
+	first, second := k.ID("a", "b"), k.ID("a", "b")
+	if first != second {
 		t.Fatal("an ID changes")
 	}
 	if k.Fingerprint([]byte("b"), "a") == k.Fingerprint(nil, "a", "b") {

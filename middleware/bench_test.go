@@ -137,7 +137,7 @@ func BenchmarkServer(b *testing.B) {
 						return
 					}
 					_ = resp.Body.Close()
-					if resp.StatusCode != 409 {
+					if resp.StatusCode != http.StatusConflict {
 						b.Errorf("status %d", resp.StatusCode)
 						return
 					}

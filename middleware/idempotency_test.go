@@ -221,7 +221,7 @@ func TestIdempotency_AnswersSettleTheKeyByKind(t *testing.T) {
 		"nothing happened": {func(w http.ResponseWriter, r *http.Request) {
 			claim, _ := idempotency.FromContext(r.Context())
 			claim.NothingHappened()
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 		}, free},
 	}
 	for name, c := range cases {
@@ -431,7 +431,7 @@ func TestIdempotency_CopiedBodyIsStoredWhole(t *testing.T) {
 	defer server.Close()
 	for range 2 {
 		r := request("k", "b")
-		out, _ := http.NewRequestWithContext(t.Context(), "POST", server.URL+"/orders", strings.NewReader("b"))
+		out, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/orders", strings.NewReader("b"))
 		out.Header = r.Header
 		resp, err := server.Client().Do(out)
 		if err != nil {
@@ -479,7 +479,7 @@ func TestIdempotency_AnswerWithTrailersIsSentWholeAndNotKept(t *testing.T) {
 			g := newRig(t, rigOptions{}, handler)
 			server := httptest.NewServer(g.handler)
 			defer server.Close()
-			out, _ := http.NewRequestWithContext(t.Context(), "POST", server.URL+"/orders", strings.NewReader("b"))
+			out, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/orders", strings.NewReader("b"))
 			out.Header = request("k", "").Header
 			resp, err := server.Client().Do(out)
 			if err != nil {

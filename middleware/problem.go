@@ -69,7 +69,7 @@ func row(err error, status int, name, title string, edits ...func(*kind)) kind {
 	for _, edit := range edits {
 		edit(&k)
 	}
-	k.problem.fixed, _ = json.Marshal(&k.problem) // strings and a number: never fails
+	k.problem.fixed, _ = json.Marshal(&k.problem) //nolint:errchkjson // strings and a number: never fails
 	return k
 }
 
@@ -150,7 +150,7 @@ func problemOf(err error) (p *Problem, nothing bool) {
 	}
 	k := find(err)
 	p = &k.problem
-	switch k.err {
+	switch k.err { //nolint:errorlint // a row of the table, not an error that came from somewhere
 	case stock.ErrAllHeld:
 		if held, ok := errors.AsType[*stock.AllHeldError](err); ok {
 			p = p.after(held.RetryAfter)
@@ -225,7 +225,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 		h["Retry-After"] = []string{strconv.FormatInt(retrySeconds(p.RetryAfter, p.exact), 10)}
 	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(body) // a client that has left misses it
+	_, _ = w.Write(body) //nolint:gosec // JSON, sent as such; a client that has left misses it
 }
 
 // retrySeconds rounds up, and spreads upwards by a quarter, from 2 to 10 s: ten
@@ -236,5 +236,5 @@ func retrySeconds(d time.Duration, exact bool) int64 {
 	if exact {
 		spread = 1
 	}
-	return seconds + rand.Int64N(spread+1) //nolint:gosec // spreads load, protects nothing
+	return seconds + rand.Int64N(spread+1)
 }

@@ -33,21 +33,22 @@ const idTextSize = 58
 // give the same ID; another buyer or pool never does.
 func NewID(pool, buyer string, claim [16]byte) ID {
 	var id ID
-	copy(id[:poolPart], digest("pool", pool))
-	copy(id[poolPart:], digest("buyer", buyer))
+	p, b := digest("pool", pool), digest("buyer", buyer)
+	copy(id[:poolPart], p[:])
+	copy(id[poolPart:poolPart+buyerPart], b[:])
 	copy(id[poolPart+buyerPart:], claim[:])
 	return id
 }
 
-// digest keeps user text out of keys: any text becomes 32 even bytes.
-func digest(kind, text string) []byte {
-	buf := make([]byte, 0, 64)
+// digest keeps user text out of keys: any text becomes 32 even bytes. It does
+// not allocate for names of usual length.
+func digest(kind, text string) [sha256.Size]byte {
+	buf := make([]byte, 0, 128)
 	buf = append(buf, "firstcome/stock/"...)
 	buf = append(buf, kind...)
 	buf = append(buf, 0)
 	buf = append(buf, text...)
-	sum := sha256.Sum256(buf)
-	return sum[:]
+	return sha256.Sum256(buf)
 }
 
 // ParseID reads the text form.

@@ -133,12 +133,12 @@ func TestCallersWhoLeftMakeRoomInAFullQueue(t *testing.T) {
 
 func TestAPanicInAFlightReachesItsCallersAndTheNextFlightGoes(t *testing.T) {
 	first := true
-	b := coalesce.New(func(_ context.Context, batch []*call) {
+	b := coalesce.New(func(ctx context.Context, batch []*call) {
 		if first {
 			first = false
 			panic("boom")
 		}
-		double(nil, batch)
+		double(ctx, batch)
 	}, nil)
 	if _, err := b.Do(t.Context(), 1); err == nil {
 		t.Fatal("no error")

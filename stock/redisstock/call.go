@@ -38,7 +38,7 @@ func (s *Store) call(ctx context.Context, p *pool, shared bool, script *redisscr
 			return reply{}, unknown(script.String(), err)
 		}
 		r, err := s.read(p, raw)
-		if !errors.Is(err, stock.ErrFenced) || try > 0 || !s.refence(ctx, p) {
+		if !errors.Is(err, stock.ErrFenced) || try > 0 || !s.refence(ctx, p, mark.Epoch) {
 			return r, err
 		}
 	}
@@ -108,13 +108,15 @@ func (p *pool) saw(m stock.Mark) {
 const fencePause = 50 * time.Millisecond
 
 // refence reads the ledger's epoch and reports whether it is newer than the
-// one this process had, so that the call is worth repeating. If not, Run is
-// told that the pool wants a rebuild.
-func (s *Store) refence(ctx context.Context, p *pool) bool {
-	if s.ledger == nil || p.sku == "" {
+// one that a call was refused with, so that the call is worth repeating. If
+// not, Run is told that the pool wants a rebuild.
+func (s *Store) refence(ctx context.Context, p *pool, used int64) bool {
+	if s.ledger == nil {
 		return false
 	}
-	before := p.current().Epoch
+	if p.current().Epoch > used {
+		return true // another call has learnt it meanwhile
+	}
 	if time.Now().UnixMilli()-p.lastask.Load() < fencePause.Milliseconds() {
 		return false
 	}
@@ -128,7 +130,7 @@ func (s *Store) refence(ctx context.Context, p *pool) bool {
 		}
 		return nil, nil
 	})
-	if p.current().Epoch > before {
+	if p.current().Epoch > used {
 		return true
 	}
 	select {

@@ -38,27 +38,18 @@ func (s *Store) change(ctx context.Context, step string, id stock.ID) (stock.Hol
 		return stock.Hold{}, err
 	}
 	buyer, claim := id.BuyerPart(), id.ClaimPart()
-	for {
-		r, err := s.call(ctx, p, true, changeScript, step, buyer[:], claim[:])
-		if err != nil {
-			return stock.Hold{}, err
-		}
-		if len(r.rest) < 4 {
-			return stock.Hold{}, errors.New("redisstock: short reply")
-		}
-		verdict := toString(r.rest[0])
-		if verdict == "due" {
-			if err := s.makeRoom(ctx, p); err != nil {
-				return stock.Hold{}, err
-			}
-			continue
-		}
-		hold, err := changed(step, verdict, p, id, r)
-		if err == nil && !hold.Repeated && (step == "cancel" || step == "return") {
-			p.reopen()
-		}
-		return hold, err
+	r, err := s.call(ctx, p, true, s.scripts.change, step, buyer[:], claim[:])
+	if err != nil {
+		return stock.Hold{}, err
 	}
+	if len(r.rest) < 4 {
+		return stock.Hold{}, errors.New("redisstock: short reply")
+	}
+	hold, err := changed(step, toString(r.rest[0]), p, id, r)
+	if err == nil && !hold.Repeated && (step == "cancel" || step == "return") {
+		p.reopen()
+	}
+	return hold, err
 }
 
 func changed(step, verdict string, p *pool, id stock.ID, r reply) (stock.Hold, error) {

@@ -64,8 +64,9 @@ func following(position string) (string, error) {
 
 var errEntry = errors.New("malformed events")
 
-// parseEvents reads "1,epoch,first seq,ms;" and then for each event its
-// letter, buyer (12 bytes), claim (16 bytes), quantity and ";".
+// parseEvents reads an entry as pool.lua writes it: "1,epoch,first seq,ms;" and
+// then runs of events of one kind, each a letter, quantity ",", how many ";",
+// and buyer (12 bytes) and claim (16 bytes) of each.
 func parseEvents(p *pool, text string) ([]stock.Event, error) {
 	head, text, ok := strings.Cut(text, ";")
 	fields := strings.Split(head, ",")
@@ -76,20 +77,26 @@ func parseEvents(p *pool, text string) ([]stock.Event, error) {
 		return nil, fmt.Errorf("format is version %s, this build knows 1", fields[0])
 	}
 	e := stock.Event{SKU: p.sku, Epoch: toInt(fields[1]), Seq: toInt(fields[2]), At: time.UnixMilli(toInt(fields[3]))}
+	copy(e.ID[:8], p.part[:])
 	var events []stock.Event
-	for ; text != ""; e.Seq++ {
-		if len(text) < 30 {
+	for text != "" {
+		var run string
+		run, text, ok = strings.Cut(text, ";")
+		quantity, count, _ := strings.Cut(run[min(1, len(run)):], ",")
+		n := toInt(count)
+		if !ok || n < 1 || n > int64(len(text)/28) {
 			return nil, errEntry
 		}
-		e.Kind = kindOf(text[0])
-		copy(e.ID[:8], p.part[:])
-		copy(e.ID[8:], text[1:29])
-		var quantity string
-		if quantity, text, ok = strings.Cut(text[29:], ";"); !ok || e.Kind == 0 {
+		e.Kind, e.Quantity = kindOf(run[0]), toInt(quantity)
+		if e.Kind == 0 || e.Quantity < 1 {
 			return nil, errEntry
 		}
-		e.Quantity = toInt(quantity)
-		events = append(events, e)
+		for ; n > 0; n-- {
+			copy(e.ID[8:], text)
+			events = append(events, e)
+			text = text[28:]
+			e.Seq++
+		}
 	}
 	return events, nil
 }

@@ -60,7 +60,7 @@ func (s *Store) create(ctx context.Context, p stock.Pool, mark stock.Mark, missi
 		flag = "1"
 	}
 	args := append([]any{mark.Epoch, flag, s.ledgerFlag()}, terms(p)...)
-	raw, err := s.runner.RunNow(ctx, openScript, keysOf(s.opts.Prefix, part), args...)
+	raw, err := s.runner.RunNow(ctx, s.scripts.open, keysOf(s.opts.Prefix, part), args...)
 	if err != nil {
 		return stock.Levels{}, unknown("open", err)
 	}
@@ -99,7 +99,7 @@ func (p *pool) sawOpen(m stock.Mark, accept bool) {
 	defer p.mu.Unlock()
 	if accept && p.mark.Epoch != m.Epoch {
 		p.mark = m
-		p.losers.Store(nil)
+		p.reopen()
 	}
 }
 
@@ -114,7 +114,7 @@ func (s *Store) Levels(ctx context.Context, sku string) (stock.Levels, error) {
 	if err != nil {
 		return stock.Levels{}, err
 	}
-	r, err := s.call(ctx, p, true, levelsScript)
+	r, err := s.call(ctx, p, true, s.scripts.levels)
 	if err != nil {
 		return stock.Levels{}, err
 	}

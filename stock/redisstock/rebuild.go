@@ -38,12 +38,15 @@ func (s *Store) Rebuild(ctx context.Context, sku string) (stock.Levels, error) {
 		if err != nil {
 			return stock.Levels{}, fmt.Errorf("rebuild: raise epoch: %w", err)
 		}
+		err = errOvertaken
 		if raised {
 			err = s.restore(ctx, p, terms, mark.Epoch)
-		} else {
-			err = s.awaitRebuild(ctx, p, mark)
 		}
-		if err != nil && !errors.Is(err, errOvertaken) {
+		if errors.Is(err, errOvertaken) {
+			// To raise it again at once would overtake the other in turn, for ever.
+			err = s.awaitRebuild(ctx, p)
+		}
+		if err != nil {
 			return stock.Levels{}, fmt.Errorf("rebuild: %w", err)
 		}
 	}
@@ -53,7 +56,7 @@ func (s *Store) Rebuild(ctx context.Context, sku string) (stock.Levels, error) {
 // nothing that is known of.
 func (s *Store) standing(ctx context.Context, p *pool, mark stock.Mark) (stock.Levels, bool) {
 	p.saw(mark)
-	r, err := s.call(ctx, p, false, levelsScript)
+	r, err := s.call(ctx, p, false, s.scripts.levels)
 	if err != nil || r.epoch != mark.Epoch || len(r.rest) < 4 {
 		return stock.Levels{}, false
 	}
@@ -61,9 +64,13 @@ func (s *Store) standing(ctx context.Context, p *pool, mark stock.Mark) (stock.L
 }
 
 // awaitRebuild waits while the process that raised the epoch makes progress.
-func (s *Store) awaitRebuild(ctx context.Context, p *pool, mark stock.Mark) error {
+func (s *Store) awaitRebuild(ctx context.Context, p *pool) error {
 	last, since := "", time.Now()
 	for time.Since(since) < rebuildPatience {
+		_, mark, err := s.ledger.Pool(ctx, p.sku)
+		if err != nil {
+			return err
+		}
 		if _, ok := s.standing(ctx, p, mark); ok {
 			return nil
 		}
@@ -110,7 +117,7 @@ func (s *Store) restore(ctx context.Context, p *pool, t stock.Pool, epoch int64)
 }
 
 func (s *Store) restoreStep(ctx context.Context, p *pool, epoch, step int64, kind string, args ...any) error {
-	raw, err := s.runner.RunNow(ctx, restoreScript, p.keys, append([]any{epoch, step, kind}, args...)...)
+	raw, err := s.runner.RunNow(ctx, s.scripts.restore, p.keys, append([]any{epoch, step, kind}, args...)...)
 	if err != nil {
 		return unknown("restore "+kind, err)
 	}

@@ -30,22 +30,26 @@ func (s *Store) Reserve(ctx context.Context, r stock.Request) (stock.Hold, error
 	if err := r.Validate(); err != nil {
 		return stock.Hold{}, err
 	}
-	p, err := s.poolOf(ctx, r.SKU)
-	if err != nil {
-		return stock.Hold{}, err
+	p, ok := s.known(r.ID.PoolPart()) // the SKU's, as Validate has seen
+	if !ok {
+		var err error
+		if p, err = s.meet(ctx, r.ID.PoolPart(), r.SKU); err != nil {
+			return stock.Hold{}, err
+		}
 	}
 	if r.First {
 		if err := p.remembered(r.Quantity); err != nil {
 			return stock.Hold{}, err
 		}
 	}
+	freed := p.freed.Load()
 	for {
 		a, err := p.queue.Do(ctx, &r)
 		if err != nil {
 			return stock.Hold{}, s.reserveError(err)
 		}
 		if a.kind != 'm' {
-			return s.settle(p, &r, a)
+			return s.settle(p, &r, a, freed)
 		}
 		if err := s.makeRoom(ctx, p); err != nil {
 			return stock.Hold{}, err
@@ -60,8 +64,9 @@ func (s *Store) reserveError(err error) error {
 	return unknown("reserve", err)
 }
 
-// settle turns an answer into the caller's terms.
-func (s *Store) settle(p *pool, r *stock.Request, a answer) (stock.Hold, error) {
+// settle turns an answer into the caller's terms. freed is the pool's count
+// from before the question.
+func (s *Store) settle(p *pool, r *stock.Request, a answer, freed uint64) (stock.Hold, error) {
 	hold := stock.Hold{ID: r.ID, SKU: r.SKU, Quantity: r.Quantity, Epoch: a.epoch, Seq: a.seq}
 	wait := time.Duration(a.at) * time.Millisecond
 	switch a.kind {
@@ -87,10 +92,10 @@ func (s *Store) settle(p *pool, r *stock.Request, a answer) (stock.Hold, error) 
 		return stock.Hold{}, stock.ErrJournalFull
 	case 'a':
 		err := &stock.AllHeldError{RetryAfter: wait}
-		p.remember(r.Quantity, err, min(s.opts.Memory, wait))
+		p.remember(r.Quantity, err, min(s.opts.Memory, wait), freed)
 		return stock.Hold{}, err
 	case 's':
-		p.remember(r.Quantity, stock.ErrSoldOut, s.opts.Memory)
+		p.remember(r.Quantity, stock.ErrSoldOut, s.opts.Memory, freed)
 		return stock.Hold{}, stock.ErrSoldOut
 	default:
 		return stock.Hold{}, fmt.Errorf("redisstock: unexpected answer %q", a.kind)
@@ -120,23 +125,26 @@ type refusal struct {
 	quantity int64 // and more
 	err      error
 	until    time.Time // on the monotonic clock
+	freed    uint64    // pool.freed when it was asked for; another count makes it void
 }
 
-func (p *pool) remember(quantity int64, err error, d time.Duration) {
+func (p *pool) remember(quantity int64, err error, d time.Duration, freed uint64) {
 	if d > 0 {
-		p.losers.Store(&refusal{quantity: quantity, err: err, until: time.Now().Add(d)})
+		p.losers.Store(&refusal{quantity: quantity, err: err, until: time.Now().Add(d), freed: freed})
 	}
 }
 
 func (p *pool) remembered(quantity int64) error {
-	if no := p.losers.Load(); no != nil && quantity >= no.quantity && time.Now().Before(no.until) {
+	no := p.losers.Load()
+	if no != nil && quantity >= no.quantity && no.freed == p.freed.Load() && time.Now().Before(no.until) {
 		return no.err
 	}
 	return nil
 }
 
-// reopen forgets a remembered refusal: this process freed a unit.
-func (p *pool) reopen() { p.losers.Store(nil) }
+// reopen voids remembered refusals, also those still on their way: this
+// process freed a unit.
+func (p *pool) reopen() { p.freed.Add(1) }
 
 // manifest is the arguments of one flight, kept between flights.
 type manifest struct{ ids, details []byte }
@@ -152,7 +160,7 @@ func (s *Store) flight(ctx context.Context, p *pool, batch []*coalesce.Call[*sto
 	m := manifests.Get().(*manifest)
 	defer manifests.Put(m)
 	all, deadline, born := m.pack(batch)
-	r, err := s.call(ctx, p, false, reserveScript,
+	r, err := s.call(ctx, p, false, s.scripts.reserve,
 		s.opts.Retention.Milliseconds(), s.opts.MaxRecords, asking, len(batch),
 		m.ids, all, deadline, born, m.details)
 	if err == nil && len(r.rest) < 2 {
@@ -164,9 +172,7 @@ func (s *Store) flight(ctx context.Context, p *pool, batch []*coalesce.Call[*sto
 		}
 		return
 	}
-	if unpack(batch, r) {
-		p.nudge()
-	}
+	unpack(batch, r)
 }
 
 // pack writes the batch as reserve.lua reads it, and returns what holds for
@@ -205,8 +211,8 @@ func earlier(a, b int64) int64 {
 	return a
 }
 
-// unpack gives each call its answer; made is true when a hold was made.
-func unpack(batch []*coalesce.Call[*stock.Request, answer], r reply) (made bool) {
+// unpack gives each call its answer.
+func unpack(batch []*coalesce.Call[*stock.Request, answer], r reply) {
 	expires, text := toInt(r.rest[0]), toString(r.rest[1])
 	for _, c := range batch {
 		if text == "" {
@@ -216,8 +222,6 @@ func unpack(batch []*coalesce.Call[*stock.Request, answer], r reply) (made bool)
 		a := answer{kind: text[0], expires: expires, epoch: r.epoch, seq: r.seq}
 		text = text[1:]
 		switch a.kind {
-		case 'h':
-			made = true
 		case 'e', 'n', 'l', 'a':
 			body, rest, _ := strings.Cut(text, ";")
 			text = rest
@@ -225,7 +229,6 @@ func unpack(batch []*coalesce.Call[*stock.Request, answer], r reply) (made bool)
 		}
 		c.R = a
 	}
-	return made
 }
 
 // detail reads what stands between an answer's letter and its semicolon.
@@ -238,12 +241,4 @@ func (a *answer) detail(body string) {
 	}
 	a.at = toInt(body)
 	a.quantity = a.at
-}
-
-// nudge tells Run that a hold was made, so that it knows when to wake.
-func (p *pool) nudge() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
 }

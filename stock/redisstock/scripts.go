@@ -25,14 +25,20 @@ var (
 	restoreLua string
 )
 
-// Those that release units may run when memory is short: that is when they
-// are needed most.
-var (
-	reserveScript = redisscript.New("reserve", poolLua+reserveLua)
-	changeScript  = redisscript.New("change", poolLua+changeLua, "allow-oom")
-	sweepScript   = redisscript.New("sweep", poolLua+sweepLua, "allow-oom")
-	settleScript  = redisscript.New("settle", poolLua+settleLua, "allow-oom")
-	levelsScript  = redisscript.New("levels", poolLua+levelsLua, "no-writes")
-	openScript    = redisscript.New("open", openLua)
-	restoreScript = redisscript.New("restore", restoreLua)
-)
+// scripts are what a store runs.
+type scripts struct {
+	reserve, change, sweep, settle, levels, open, restore *redisscript.Script
+}
+
+// standard is what every store runs but those of tests that prove that a guard
+// in a script is needed. Those that release units may run when memory is
+// short: that is when they are needed most.
+var standard = scripts{
+	reserve: redisscript.New("reserve", poolLua+reserveLua),
+	change:  redisscript.New("change", poolLua+changeLua, "allow-oom"),
+	sweep:   redisscript.New("sweep", poolLua+sweepLua, "allow-oom"),
+	settle:  redisscript.New("settle", poolLua+settleLua, "allow-oom"),
+	levels:  redisscript.New("levels", poolLua+levelsLua, "no-writes"),
+	open:    redisscript.New("open", openLua),
+	restore: redisscript.New("restore", restoreLua),
+}

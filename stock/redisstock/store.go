@@ -120,6 +120,7 @@ type Store struct {
 	ledger  stock.Ledger
 	journal Journal
 	opts    Options
+	scripts scripts
 
 	pools   sync.Map // [8]byte -> *pool
 	opening singleflight.Group
@@ -155,6 +156,7 @@ func New(client redis.UniversalClient, ledger stock.Ledger, journal Journal, opt
 		ledger:  ledger,
 		journal: journal,
 		opts:    o,
+		scripts: standard,
 		fenced:  make(chan *pool, 64),
 	}, nil
 }
@@ -162,16 +164,16 @@ func New(client redis.UniversalClient, ledger stock.Ledger, journal Journal, opt
 // pool is what this process knows of a pool.
 type pool struct {
 	part  [8]byte
-	sku   string // empty while only an ID told of the pool
+	sku   string
 	keys  []string
 	queue *coalesce.Batcher[*stock.Request, answer]
 
 	losers  atomic.Pointer[refusal]
+	freed   atomic.Uint64 // how often this process heard of freed units
 	sweeps  singleflight.Group
 	asking  atomic.Bool // holds past their time are before the ledger
 	fences  singleflight.Group
-	wake    chan struct{} // a hold was made; Run looks at the clock again
-	lastask atomic.Int64  // unix ms of the last question to the ledger about the epoch
+	lastask atomic.Int64 // unix ms of the last question to the ledger about the epoch
 
 	mu    sync.Mutex
 	mark  stock.Mark // the epoch, and the highest seq seen in it
@@ -256,7 +258,7 @@ func (s *Store) introduce(ctx context.Context, part [8]byte, sku string) (*pool,
 
 // adopt makes the handle of a pool that is known to exist.
 func (s *Store) adopt(part [8]byte, sku string, mark stock.Mark) *pool {
-	p := &pool{part: part, sku: sku, keys: keysOf(s.opts.Prefix, part), mark: mark, saved: mark, wake: make(chan struct{}, 1)}
+	p := &pool{part: part, sku: sku, keys: keysOf(s.opts.Prefix, part), mark: mark, saved: mark}
 	p.queue = coalesce.New(func(ctx context.Context, batch []*coalesce.Call[*stock.Request, answer]) {
 		s.flight(ctx, p, batch)
 	}, &coalesce.Options{MaxBatch: s.opts.MaxBatch, MaxQueue: s.opts.MaxQueue, Flights: s.opts.Flights, Timeout: s.opts.Timeout})

@@ -6,14 +6,15 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
 
 	"github.com/firstcome/firstcome/internal/testenv"
 	"github.com/firstcome/firstcome/stock"
-	"github.com/firstcome/firstcome/stock/redisstock"
 	"github.com/firstcome/firstcome/stock/stocktest"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+// No test may leave a goroutine behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testenv.Wrap(m), testenv.LeakOptions()...) }
 
 // clock is a miniredis whose time moves only when told to.
 type clock struct {
@@ -21,7 +22,7 @@ type clock struct {
 	now    time.Time
 }
 
-func newClock(t *testing.T) *clock {
+func newClock(t testing.TB) *clock {
 	c := &clock{server: miniredis.RunT(t), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	c.server.SetTime(c.now)
 	return c
@@ -32,21 +33,12 @@ func (c *clock) pass(d time.Duration) {
 	c.server.SetTime(c.now)
 }
 
-func newStore(t *testing.T, client redis.UniversalClient, ledger stock.Ledger, opts *redisstock.Options) *redisstock.Store {
-	t.Helper()
-	s, err := redisstock.New(client, ledger, redisstock.JournalRelayed(0), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func onMiniredis(t *testing.T) stocktest.Harness {
 	c := newClock(t)
 	client := redis.NewClient(&redis.Options{Addr: c.server.Addr()})
 	t.Cleanup(func() { _ = client.Close() })
 	return stocktest.Harness{
-		New:  func(t *testing.T) stock.Store { return newStore(t, client, nil, nil) },
+		New:  func(t *testing.T) stock.Store { return mustStore(t, client, nil, nil) },
 		Now:  func(*testing.T) time.Time { return c.now },
 		Pass: func(_ *testing.T, d time.Duration) { c.pass(d) },
 	}
@@ -55,7 +47,7 @@ func onMiniredis(t *testing.T) stocktest.Harness {
 func onRedis(t *testing.T) stocktest.Harness {
 	client := testenv.Redis(t).Client(t)
 	return stocktest.Harness{
-		New:  func(t *testing.T) stock.Store { return newStore(t, client, nil, nil) },
+		New:  func(t *testing.T) stock.Store { return mustStore(t, client, nil, nil) },
 		Now:  func(t *testing.T) time.Time { return serverTime(t, client) },
 		Pass: func(t *testing.T, d time.Duration) { awaitServer(t, client, d) },
 	}

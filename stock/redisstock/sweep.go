@@ -47,7 +47,7 @@ func (s *Store) makeRoom(ctx context.Context, p *pool) error {
 func (s *Store) sweep(ctx context.Context, p *pool) (time.Duration, error) {
 	p.asking.Store(s.ledger != nil)
 	defer p.asking.Store(false)
-	r, err := s.call(ctx, p, false, sweepScript, sweepIDs)
+	r, err := s.call(ctx, p, false, s.scripts.sweep, sweepIDs)
 	if err != nil {
 		return longestNap, err
 	}
@@ -90,7 +90,7 @@ func (s *Store) decide(ctx context.Context, p *pool, found string) error {
 		blob = append(blob, id[8:]...)
 		letters = append(letters, letterOf(verdicts[i]))
 	}
-	_, err = s.call(ctx, p, false, settleScript, blob, letters, undecidedMs)
+	_, err = s.call(ctx, p, false, s.scripts.settle, blob, letters, undecidedMs)
 	return err
 }
 

@@ -14,7 +14,7 @@ import (
 type Model struct {
 	Pool    stock.Pool
 	Now     time.Time
-	records map[stock.ID]*record
+	records map[stock.ID]record
 }
 
 type record struct {
@@ -26,14 +26,15 @@ type record struct {
 
 // NewModel opens a pool; p must be normalized.
 func NewModel(p stock.Pool, now time.Time) *Model {
-	return &Model{Pool: p, Now: now, records: make(map[stock.ID]*record)}
+	return &Model{Pool: p, Now: now, records: make(map[stock.ID]record)}
 }
 
 // expire ends what is past its time.
 func (m *Model) expire() {
-	for _, r := range m.records {
+	for id, r := range m.records {
 		if r.state == stock.Held && !r.expires.After(m.Now) {
 			r.state = stock.Expired
+			m.records[id] = r
 		}
 	}
 }
@@ -104,7 +105,7 @@ func (m *Model) Reserve(r stock.Request) (stock.State, error) {
 		}
 		return 0, &stock.AllHeldError{RetryAfter: m.nextExpiry()}
 	}
-	m.records[r.ID] = &record{buyer: r.Buyer, quantity: r.Quantity, state: stock.Held, expires: m.Now.Add(m.Pool.Hold)}
+	m.records[r.ID] = record{buyer: r.Buyer, quantity: r.Quantity, state: stock.Held, expires: m.Now.Add(m.Pool.Hold)}
 	return stock.Held, nil
 }
 
@@ -167,6 +168,7 @@ func (m *Model) step(id stock.ID, to stock.State, may func(stock.State) error) (
 	}
 	if r.state != stock.Expired { // to cancel what has expired changes nothing
 		r.state = to
+		m.records[id] = r
 	}
 	return r.state, nil
 }

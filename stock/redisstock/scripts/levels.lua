@@ -5,6 +5,6 @@
 -- Returns {"ok", epoch, seq, now, total, free, held, sold} or a refusal as
 -- reserve.lua's. Writes nothing.
 
-local refused = guard('open')
+local refused = guard()
 if refused then return refused end
-return {'ok', int(epoch), int(seq), int(now), redis.call('HGET', META, 'total'), int(free), int(held), int(sold)}
+return {'ok', epoch, seq, now, redis.call('HGET', META, 'total'), free, held, sold}

@@ -7,7 +7,9 @@
 -- Returns {"created" | "same" | "other", epoch, seq, total, free, held, sold},
 --   {"missing"}, {"version", v} or {"fenced", epoch, seq} (it stands in another
 --   epoch, or is being rebuilt).
--- Idempotent: what it created is "same" the next time.
+-- Idempotent: what it created is "same" the next time. Where the meta is gone
+-- and reservations are left, the pool has lost a part of itself: it counts as
+-- missing, since its units are promised already.
 --
 -- All four keys exist from here on: a script that names a missing key is
 -- refused while its slot moves to another node.
@@ -20,9 +22,7 @@ if m[1] then
     and m[12] == ARGV[8] and m[13] == ARGV[9] and m[14] == ARGV[3]
   return {same and 'same' or 'other', m[2], m[3], m[4], m[5], m[6], m[7]}
 end
-if ARGV[2] ~= '1' then return {'missing'} end
-redis.call('HLEN', KEYS[2])
-redis.call('ZCARD', KEYS[3])
+if ARGV[2] ~= '1' or redis.call('HLEN', KEYS[2]) > 0 or redis.call('ZCARD', KEYS[3]) > 0 then return {'missing'} end
 redis.call('XLEN', KEYS[4])
 local epoch = ARGV[1]
 if epoch == '0' then
@@ -32,7 +32,8 @@ end
 redis.call('HSET', KEYS[2], 'v', '1;')
 redis.call('ZADD', KEYS[3], '+inf', '0:')
 if redis.call('EXISTS', KEYS[4]) == 0 then
-  redis.call('XTRIM', KEYS[4], 'MINID', redis.call('XADD', KEYS[4], '*', 'v', '1'))
+  redis.call('XADD', KEYS[4], '*', 'v', '1')
+  redis.call('XTRIM', KEYS[4], 'MAXLEN', 0)
 end
 redis.call('HSET', KEYS[1], 'v', '1', 'epoch', epoch, 'seq', '0', 'total', ARGV[5], 'free', ARGV[5], 'held', '0', 'sold', '0',
   'state', 'open', 'ledger', ARGV[3], 'sku', ARGV[4], 'limit', ARGV[6], 'hold', ARGV[7], 'opens', ARGV[8], 'closes', ARGV[9])

@@ -30,7 +30,8 @@ if kind == 'begin' then
   redis.call('HSET', RES, 'v', '1;')
   redis.call('ZADD', DUE, '+inf', '0:')
   if redis.call('EXISTS', JOURNAL) == 0 then
-    redis.call('XTRIM', JOURNAL, 'MINID', redis.call('XADD', JOURNAL, '*', 'v', '1'))
+    redis.call('XADD', JOURNAL, '*', 'v', '1')
+    redis.call('XTRIM', JOURNAL, 'MAXLEN', 0)
   end
   redis.call('HSET', META, 'v', '1', 'epoch', epoch, 'seq', '0', 'step', '1', 'total', ARGV[5], 'free', '0', 'held', '0', 'sold', '0',
     'state', 'rebuilding', 'ledger', '1', 'sku', ARGV[4], 'limit', ARGV[6], 'hold', ARGV[7], 'opens', ARGV[8], 'closes', ARGV[9])

@@ -4,66 +4,74 @@
 -- ARGV  1-4 as in pool.lua; 5 IDs, 28 bytes each; 6 their verdicts, a letter
 --       each: f free, k keep, s sold, u undecided; 7 ms until an undecided one
 --       is asked about again
--- Returns {"ok", epoch, seq, now, how many were freed} or a refusal as
--- reserve.lua's. Idempotent: only what is still held is touched.
+-- Returns {"ok", epoch, seq, now, units freed} or a refusal as reserve.lua's.
+-- Idempotent: only what is still held is touched.
 
-local refused = guard('open')
+local refused = guard()
 if refused then return refused end
-checktypes()
+journalled()
+records()
 local blob, verdicts, again = ARGV[5], ARGV[6], now + tonumber(ARGV[7])
-local verdict, buyers, freed = {}, {}, 0
+local verdict, buyers, freed, left = {}, {}, 0, #verdicts
 for i = 1, #verdicts do
   local id = sub(blob, i * 28 - 27, i * 28)
   verdict[id] = sub(verdicts, i, i)
   buyers[i] = sub(id, 1, 12)
 end
-readall(buyers)
+read(buyers)
 
 for i = 1, #verdicts do
-  local id = sub(blob, i * 28 - 27, i * 28)
-  local b, claim = buyers[i], sub(id, 13, 28)
-  local p = place[b]
+  local claim = sub(blob, i * 28 - 15, i * 28)
+  local p = place[buyers[i]]
   local pos, st, q, at, nxt = find(value[p], claim)
-  if st == 'h' then
-    local v = verdict[id]
-    if v == 'f' then
-      finish(p, b, claim, pos, q, nxt, 'x', 'X')
-      freed = freed + q
-    elseif v == 's' then
-      finish(p, b, claim, pos, q, nxt, 's', 'C')
-    elseif v == 'k' then
-      put(p, pos, 'k', q, at, nxt)
-    end
+  local v = verdict[buyers[i] .. claim]
+  if st ~= 'h' then
+    verdict[buyers[i] .. claim] = 'f' -- it was settled meanwhile
+  elseif v == 'f' then
+    finish(p, claim, pos, q, nxt, 'x', 'X')
+    freed = freed + q
+  elseif v == 's' then
+    finish(p, claim, pos, q, nxt, 's', 'C')
+  elseif v == 'k' then
+    put(p, pos, 'k', q, at, nxt)
   end
 end
 
--- Entries lose the IDs that were settled; an undecided one gets an entry of
+-- Entries lose the IDs that have a verdict; an undecided one gets an entry of
 -- its own, later, so that it holds up none of the others.
-local drop, add = {}, {}
-local page = redis.call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, 64)
-for e = 1, #page, 2 do
-  local bs, cs = ids(page[e])
-  local kept, k, touched = {}, 0, false
+local drop, add, kept = {}, {}, {}
+
+local function visit(member, score)
+  local bs, cs = ids(member)
+  local k, n = 0, 0
   for j = 1, #bs do
     local id = bs[j] .. cs[j]
     local v = verdict[id]
     if v then
-      touched = true
+      n = n + 1
       if v == 'u' then add[#add + 1] = int(again); add[#add + 1] = int(first) .. ':' .. id end
     else
-      kept[k + 1] = id
       k = k + 1
+      kept[k] = id
     end
   end
-  if touched then
-    drop[#drop + 1] = page[e]
-    if k > 0 then
-      add[#add + 1] = page[e + 1]
-      add[#add + 1] = match(page[e], '^%d+:') .. concat(kept)
-    end
+  if n == 0 then return end
+  left = left - n
+  drop[#drop + 1] = member
+  if k > 0 then
+    add[#add + 1] = score
+    add[#add + 1] = match(member, '^%d+:') .. join(kept, k)
   end
 end
+
+local offset = 0
+while left > 0 do
+  local page = redis.call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'WITHSCORES', 'LIMIT', offset, 8)
+  for e = 1, #page, 2 do visit(page[e], page[e + 1]) end
+  offset = offset + 8
+  if #page < 16 or offset >= 1024 then break end
+end
 if #drop > 0 then redis.call('ZREM', DUE, unpack(drop)) end
-if #add > 0 then redis.call('ZADD', DUE, unpack(add)) end
+for i = 1, #add, 3000 do redis.call('ZADD', DUE, unpack(add, i, math.min(i + 2999, #add))) end
 flush()
-return {'ok', int(epoch), int(seq), int(now), int(freed)}
+return {'ok', epoch, seq, now, freed}

@@ -4,36 +4,34 @@
 -- IDs, the driver asks the ledger, and settle.lua applies the verdicts.
 --
 -- KEYS  as in pool.lua
--- ARGV  1-4 as in pool.lua; 5 most IDs to look at (one entry may pass it)
+-- ARGV  1-4 as in pool.lua; 5 most IDs to look at (the last entry may pass it)
 -- Returns {"ok", epoch, seq, now, more, wait, IDs}: more is "1" where further
 -- holds are past their time; wait is ms until the next entry falls due, or -1;
 -- IDs has 28 bytes each. Or a refusal as reserve.lua's.
 -- Idempotent: what was freed is not held any more.
 
-local refused = guard('open')
+local refused = guard()
 if refused then return refused end
-checktypes()
+journalled()
+records()
 local most = tonumber(ARGV[5])
 local found, fn, looked, drop, offset, more = {}, 0, 0, {}, 0, '0'
 
 -- visit handles one entry; true where nothing in it waits for the ledger.
 local function visit(member)
   local buyers, claims = ids(member)
-  readall(buyers)
+  read(buyers)
   looked = looked + #buyers
   local clear = true
   for j = 1, #buyers do
-    local b, claim = buyers[j], claims[j]
-    local i = place[b]
-    local pos, st, q, at, nxt = find(value[i], claim)
-    if st == 'h' and at <= now then
-      if ARGV[3] == '0' then
-        finish(i, b, claim, pos, q, nxt, 'x', 'X')
-      else
-        clear = false
-        found[fn + 1], found[fn + 2] = b, claim
-        fn = fn + 2
-      end
+    local i = place[buyers[j]]
+    local pos, st, q, at, nxt = find(value[i], claims[j])
+    if st == 'h' and ARGV[3] == '0' then
+      finish(i, claims[j], pos, q, nxt, 'x', 'X')
+    elseif st == 'h' then
+      clear = false
+      fn = fn + 1
+      found[fn] = buyers[j] .. claims[j]
     end
   end
   return clear
@@ -55,4 +53,4 @@ if #redis.call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'LIMIT', offset - #drop, 
 local wait = -1
 local nxt = redis.call('ZRANGEBYSCORE', DUE, '(' .. int(now), LATEST, 'WITHSCORES', 'LIMIT', 0, 1)
 if nxt[2] then wait = tonumber(nxt[2]) - now end
-return {'ok', int(epoch), int(seq), int(now), more, int(wait), join(found)}
+return {'ok', epoch, seq, now, more, wait, join(found, fn)}

@@ -1,0 +1,148 @@
+package redisstock_test
+
+import (
+	"errors"
+	"time"
+
+	"github.com/firstcome/firstcome/stock"
+	"github.com/firstcome/firstcome/stock/redisstock"
+)
+
+var fenceGuards = []guard{
+	{
+		name: "another epoch is fenced", script: "reserve",
+		edits: []string{"(known ~= 0 and known ~= epoch) or", ""},
+		promise: func(m *mutant) error {
+			err := m.try(m.ask("ann"))
+			m.set0("epoch", "1")
+			return errors.Join(err, wants(m.try(m.ask("bob")), stock.ErrFenced))
+		},
+	},
+	{
+		name: "a lower sequence number is fenced", script: "reserve",
+		edits: []string{" or seq < tonumber(ARGV[2])", ""},
+		promise: func(m *mutant) error {
+			err := errors.Join(m.try(m.ask("ann")), m.try(m.ask("bob")))
+			m.set0("seq", "1")
+			return errors.Join(err, wants(m.try(m.ask("cay")), stock.ErrFenced))
+		},
+	},
+	{
+		name: "a pool that is being rebuilt is fenced", script: "reserve",
+		edits: []string{"m[7] ~= 'open' or ", ""},
+		promise: func(m *mutant) error {
+			m.set0("state", "rebuilding")
+			return wants(m.try(m.ask("ann")), stock.ErrFenced)
+		},
+	},
+	{
+		name: "an unknown format is refused", script: "reserve",
+		edits: []string{"if m[1] ~= '1' then return {'version', m[1]} end", ""},
+		promise: func(m *mutant) error {
+			m.set0("v", "2")
+			if err := m.try(m.ask("ann")); err == nil {
+				return errors.New("a pool of another format was sold from")
+			}
+			return nil
+		},
+	},
+	{
+		name: "a pool that has a ledger is not sold from without one", script: "reserve",
+		edits: []string{"if m[8] ~= ARGV[3] then return {'ledger', m[8]} end", ""},
+		promise: func(m *mutant) error {
+			m.set0("ledger", "1")
+			if err := m.try(m.ask("ann")); err == nil {
+				return errors.New("it was sold from")
+			}
+			return nil
+		},
+	},
+	{
+		name: "promised units are not opened anew", script: "open",
+		edits: []string{" or redis.call('HLEN', KEYS[2]) > 0 or redis.call('ZCARD', KEYS[3]) > 0", ""},
+		promise: func(m *mutant) error {
+			err := m.try(m.ask("ann"))
+			m.client.Del(m.t.Context(), m.keys()[0])
+			_, open := m.store.Open(m.t.Context(), m.pool)
+			return errors.Join(err, wants(open, stock.ErrFenced))
+		},
+	},
+}
+
+// set0 changes a field of the meta.
+func (m *mutant) set0(field, value string) {
+	if err := m.client.HSet(m.t.Context(), m.keys()[0], field, value).Err(); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+var ledgerGuards = []guard{
+	{
+		name: "nothing is freed past the ledger by a sweep", script: "sweep", ledger: true,
+		edits: []string{"if st == 'h' and ARGV[3] == '0' then", "if st == 'h' then"},
+		promise: func(m *mutant) error {
+			id := m.overdue(stock.Keep)
+			return errors.Join(redisstock.SweepOnce(m.t.Context(), m.store, m.pool.SKU), m.is(id, stock.Held), m.counts(9, 1, 0))
+		},
+	},
+	{
+		name: "nothing is freed past the ledger by its own buyer", script: "reserve", ledger: true,
+		edits: []string{"at <= now and ARGV[3] == '0' end", "at <= now end"},
+		promise: func(m *mutant) error {
+			id := m.overdue(stock.Keep)
+			return errors.Join(m.try(m.ask("ann")), m.is(id, stock.Held), m.counts(8, 2, 0))
+		},
+	},
+	{
+		name: "what the ledger sold is confirmed after its time", script: "change", ledger: true,
+		edits: []string{"at <= now and ARGV[3] == '0' then", "at <= now then"},
+		promise: func(m *mutant) error {
+			_, err := m.store.Confirm(m.t.Context(), m.overdue(stock.IsSold))
+			return errors.Join(err, m.counts(9, 0, 1))
+		},
+	},
+	{
+		name: "an undecided hold stays in the index when a loser asks", script: "reserve", ledger: true,
+		edits: []string{"if st == 'h' then return", "if st == 'h' and false then return"},
+		pool:  func(p *stock.Pool) { p.Total = 1 },
+		promise: func(m *mutant) error {
+			m.overdue(stock.Undecided)
+			err := wants(m.try(m.ask("bob")), stock.ErrAllHeld)
+			m.ledger.verdict = func(stock.ID) stock.Verdict { return stock.Free }
+			m.clock.pass(time.Second)
+			return errors.Join(err, m.try(m.ask("cay")))
+		},
+	},
+	{
+		name: "a verdict touches only what is still held", script: "settle", ledger: true,
+		edits: []string{"  if st ~= 'h' then\n", "  if not st then\n"},
+		promise: func(m *mutant) error {
+			id := m.overdue(stock.Free)
+			m.ledger.verdict = func(stock.ID) stock.Verdict {
+				_, _ = m.store.Confirm(m.t.Context(), id) // it was sold on the way
+				return stock.Free
+			}
+			return errors.Join(redisstock.SweepOnce(m.t.Context(), m.store, m.pool.SKU), m.is(id, stock.Sold), m.counts(9, 0, 1))
+		},
+	},
+	{
+		name: "an undecided hold is asked about later", script: "settle", ledger: true,
+		edits: []string{"if v == 'u' then add", "if false then add"},
+		pool:  func(p *stock.Pool) { p.Total = 1 },
+		promise: func(m *mutant) error {
+			m.overdue(stock.Undecided)
+			err := redisstock.SweepOnce(m.t.Context(), m.store, m.pool.SKU)
+			m.ledger.verdict = func(stock.ID) stock.Verdict { return stock.Free }
+			m.clock.pass(time.Second)
+			return errors.Join(err, m.try(m.ask("bob")))
+		},
+	},
+}
+
+// overdue makes a hold whose time has ended and on which the ledger says v.
+func (m *mutant) overdue(v stock.Verdict) stock.ID {
+	m.ledger.verdict = func(stock.ID) stock.Verdict { return v }
+	id := m.hold("ann").ID
+	m.clock.pass(time.Hour)
+	return id
+}

@@ -1,0 +1,72 @@
+package redisstock_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/firstcome/firstcome/internal/faulty"
+	"github.com/firstcome/firstcome/internal/testenv"
+	"github.com/firstcome/firstcome/stock"
+	"github.com/firstcome/firstcome/stock/redisstock"
+	"github.com/firstcome/firstcome/stock/stocktest"
+)
+
+func TestConcurrentHistoriesWithLostRepliesAreLinearizable(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	for round := range 6 {
+		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) {
+			t.Parallel()
+			seed := rand.Uint64()
+			t.Logf("seed %d", seed)
+			opts := &redisstock.Options{Flights: 1 + round%3, MaxBatch: 1 + round*3}
+			s, dialer := onServer(t, server, opts, withoutRetries)
+			s = newStand(t, s.store, s.client, func(p *stock.Pool) { p.Total, p.Limit = 4, 3 })
+			s.checkHistory(dialer, rand.New(rand.NewPCG(seed, 1)))
+		})
+	}
+}
+
+// checkHistory lets callers act at once while replies and requests are lost.
+func (s *stand) checkHistory(dialer *faulty.Dialer, random *rand.Rand) {
+	for range 4 {
+		dialer.CutReply(5+random.IntN(30), faulty.Contains("eval"))
+		dialer.CutRequest(5+random.IntN(30), faulty.Contains("eval"))
+	}
+	history := stocktest.NewHistory(s.store, s.pool)
+	var asks []stock.Request
+	for i := range 10 {
+		r := s.ask(name(i % 3))
+		r.Quantity = 1 + random.Int64N(2)
+		asks = append(asks, r)
+	}
+	seed := random.Uint64()
+	crowd(6, func(i int) {
+		random := rand.New(rand.NewPCG(seed, uint64(i)))
+		for range 12 {
+			ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
+			if random.IntN(8) == 0 {
+				cancel() // given up before or after it left
+			}
+			r := asks[random.IntN(len(asks))]
+			switch random.IntN(6) {
+			case 0, 1, 2:
+				_, _ = history.Reserve(ctx, r)
+			case 3:
+				_, _ = history.Confirm(ctx, r.ID)
+			case 4:
+				_, _ = history.Cancel(ctx, r.ID)
+			default:
+				_, _ = history.Return(ctx, r.ID)
+			}
+			cancel()
+		}
+	})
+	for _, r := range asks {
+		_, _ = history.Lookup(s.t.Context(), r.ID)
+	}
+	history.Check(s.t, 20*time.Second)
+}
