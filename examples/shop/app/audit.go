@@ -34,7 +34,7 @@ type auditOrders struct {
 
 type auditEvents struct {
 	Written int64 `json:"written"` // orders: each wrote one event in its transaction
-	Relayed int64 `json:"relayed"` // written and no longer in the outbox
+	Relayed int64 `json:"relayed"` // acknowledged by the broker
 	Pending int64 `json:"pending"`
 	Parked  int64 `json:"parked"`
 	Handled int64 `json:"handled"` // marks in the inbox
@@ -89,7 +89,6 @@ func (a *auditor) read(ctx context.Context) (Audit, error) {
 		}
 	}
 	e := &got.Events
-	e.Relayed = max(0, e.Written-e.Pending-e.Parked)
 	got.Settled = got.Orders.Held == 0 && e.Handled == e.Written && e.Pending == 0 && e.Parked == 0
 	a.judge(&got)
 	got.OK = len(got.Violations) == 0
@@ -153,7 +152,7 @@ func (a *auditor) readOutbox(ctx context.Context, got *Audit) error {
 	if err != nil {
 		return err
 	}
-	got.Events.Pending, got.Events.Parked = s.Pending, s.Parked+s.Held
+	got.Events.Relayed, got.Events.Pending, got.Events.Parked = s.Relayed, s.Pending, s.Parked+s.Held
 	return nil
 }
 
@@ -178,6 +177,7 @@ func (a *auditor) judge(got *Audit) {
 	}
 	got.fault(o.Units != l.Sold, "%d units in confirmed orders, %d sold in the ledger", o.Units, l.Sold)
 	got.fault(l.Held != 0, "%d units are held in the ledger by no open order", l.Held)
+	got.fault(got.Events.Relayed != got.Events.Written, "%d events written, %d relayed", got.Events.Written, got.Events.Relayed)
 	got.fault(s.Sold != l.Sold, "%d sold in Redis, %d in the ledger", s.Sold, l.Sold)
 	got.fault(p.Charged != o.Confirmed || p.Units != o.Units, "%d charges for %d sales", p.Charged, o.Confirmed)
 }
