@@ -180,7 +180,9 @@ func (k *Keeper) claim(ctx context.Context, req ClaimRequest) (Record, error) {
 	if err == nil || errors.Is(err, ErrCorrupt) {
 		return rec, err
 	}
-	k.meter.storeFailed(ctx, "claim", err)
+	if ctx.Err() == nil { // a caller who has left is not the store's failure
+		k.meter.storeFailed(ctx, "claim", err)
+	}
 	if !errors.Is(err, ErrNotSent) {
 		k.withdraw(ctx, req)
 	}
