@@ -44,11 +44,12 @@ func (a *arena) client() *redis.Client {
 	return redis.NewClient(&options)
 }
 
-// sweep removes the keys of a turn.
+// sweep removes the keys of a turn, now and not in the background, where it
+// would burden the next turn.
 func (a *arena) sweep(ctx context.Context) {
 	scan := a.admin.Scan(ctx, 0, a.prefix+"*", 1000).Iterator()
 	for scan.Next(ctx) {
-		_ = a.admin.Unlink(ctx, scan.Val()).Err()
+		_ = a.admin.Del(ctx, scan.Val()).Err()
 	}
 }
 

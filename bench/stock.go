@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -48,9 +49,8 @@ func (s sale) plan(calls int) (all []purchase, units int) {
 	random := rand.New(rand.NewPCG(1, 2))
 	fresh := func() purchase {
 		p := purchase{buyer: "buyer-" + strconv.FormatUint(random.Uint64(), 36)}
-		for i := range p.claim {
-			p.claim[i] = byte(random.Uint32())
-		}
+		binary.LittleEndian.PutUint64(p.claim[:8], random.Uint64())
+		binary.LittleEndian.PutUint64(p.claim[8:], random.Uint64()|1)
 		return p
 	}
 	all = make([]purchase, calls)

@@ -108,6 +108,7 @@ func BenchmarkRateLimit(b *testing.B) {
 // part of the middleware in it can be seen.
 func BenchmarkServer(b *testing.B) {
 	redisClient := func(b *testing.B) http.Handler {
+		b.Helper()
 		client := testenv.Redis(b).Client(b)
 		limiter := redisLimiter(b, client, patience)
 		limit := middleware.RateLimit(limiter, func(r *http.Request) ([]ratelimit.Take, error) {

@@ -150,8 +150,8 @@ func problemOf(err error) (p *Problem, nothing bool) {
 	}
 	k := find(err)
 	p = &k.problem
-	switch k.err { //nolint:errorlint // a row of the table, not an error that came from somewhere
-	case stock.ErrAllHeld:
+	switch k.err {
+	case stock.ErrAllHeld: //nolint:errorlint // a row of the table, not an error that came from somewhere
 		if held, ok := errors.AsType[*stock.AllHeldError](err); ok {
 			p = p.after(held.RetryAfter)
 		}

@@ -34,9 +34,9 @@ type Entry struct {
 
 // Totals are a pool's units as the ledger counts them.
 type Totals struct {
-	Total int64 // for sale
-	Held  int64 // in orders that are not yet final
-	Sold  int64 // in final orders
+	Total int64 `json:"total"` // for sale
+	Held  int64 `json:"held"`  // in orders that are not yet final
+	Sold  int64 `json:"sold"`  // in final orders
 }
 
 // Ledger keeps in SQL what was promised and sold. The store asks it; an order's

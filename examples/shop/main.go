@@ -47,8 +47,10 @@ func realMain(ctx context.Context, args []string) error {
 	var failed error
 	select {
 	case <-ctx.Done():
-	case signal := <-shop.Failed():
-		failed = fmt.Errorf("a part ended by itself, exit code %d; see the log", signal.ExitCode)
+	case end := <-shop.Failed():
+		if end.ExitCode != 0 { // Fx hears the signals to stop as well
+			failed = fmt.Errorf("a part ended by itself, exit code %d; see the log", end.ExitCode)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()

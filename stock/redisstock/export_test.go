@@ -14,7 +14,8 @@ import (
 // of edits is replaced by the one that follows it. For tests that prove that
 // some test would notice.
 func Mutate(s *Store, script string, edits ...string) error {
-	source, place := poolLua, (**redisscript.Script)(nil)
+	source := poolLua
+	var place **redisscript.Script
 	switch script {
 	case "reserve":
 		source, place = source+reserveLua, &s.scripts.reserve

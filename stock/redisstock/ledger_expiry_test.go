@@ -88,7 +88,7 @@ func TestAnOrderThatComesAfterItsUnitWentToAnotherIsTooLate(t *testing.T) {
 	t.Parallel()
 	s, hold := oneUnit(t, nil)
 	awaitServer(t, s.client, short)
-	other := s.hold("bob") // takes it over in the same call
+	other := s.take("bob")
 	if err := s.place(hold, "ann"); !errors.Is(err, stock.ErrTooLate) {
 		t.Errorf("got %v, want too late", err)
 	}
@@ -125,17 +125,19 @@ func TestAnUndecidedHoldHoldsUpNeitherOthersNorIsItForgotten(t *testing.T) {
 	})
 }
 
-// take reserves for a buyer, again while all units seem held.
-func (s *shop) take(buyer string) {
+// take reserves for a buyer, again while all units seem held: a slow ledger is
+// waited for only for a moment.
+func (s *shop) take(buyer string) (hold stock.Hold) {
 	s.t.Helper()
 	r := s.ask(buyer)
 	until(s.t, "a unit for "+buyer, func() bool {
-		_, err := s.store.Reserve(s.t.Context(), r)
-		if err != nil && !errors.Is(err, stock.ErrAllHeld) {
+		var err error
+		if hold, err = s.store.Reserve(s.t.Context(), r); err != nil && !errors.Is(err, stock.ErrAllHeld) {
 			s.t.Fatalf("got %v", err)
 		}
 		return err == nil
 	})
+	return hold
 }
 
 func TestABuyerAtItsLimitWithAnUndecidedHoldIsRefusedAtOnce(t *testing.T) {

@@ -1,6 +1,8 @@
-// Package stocktest tests a [stock.Store]: a small reference model, a suite of
-// sentences that every store must fulfil, and random sequences of operations
-// compared with the model.
+// Package stocktest tests a [stock.Store]: a small reference model ([Model]), a
+// suite of sentences that every store must fulfil ([Run]), random sequences of
+// operations compared with the model ([Random]), and a check that what
+// concurrent callers heard, also over lost replies, can be explained by single
+// steps of the model ([History]).
 package stocktest
 
 import (
