@@ -24,6 +24,9 @@ var (
 	// ErrCorrupt says that the stored record can't be read: damaged, or
 	// written by a newer version. It is neither replayed nor overwritten.
 	ErrCorrupt = errors.New("idempotency: stored record can't be read")
+	// ErrNotSeen is the answer of [Keeper.BeginIfSeen] to a key that no attempt
+	// has claimed before. Nothing was written.
+	ErrNotSeen = errors.New("idempotency: key was not seen before")
 	// ErrUnavailable says that the store did not answer in time or failed. It
 	// wraps the cause.
 	ErrUnavailable = errors.New("idempotency: store unavailable")

@@ -145,6 +145,18 @@ type Attempt struct {
 // must not be run: the claim may be held by nobody or, for a lease, by this
 // lost attempt.
 func (k *Keeper) Begin(ctx context.Context, scope, key string, fingerprint Fingerprint) (Attempt, error) {
+	return k.attempt(ctx, scope, key, fingerprint, false)
+}
+
+// BeginIfSeen is Begin for a key that was seen before. For one that never was,
+// it claims nothing and writes nothing, and returns [ErrNotSeen]: the caller
+// may then refuse the attempt for a reason of its own, as cheaply as it can be
+// done, or call Begin.
+func (k *Keeper) BeginIfSeen(ctx context.Context, scope, key string, fingerprint Fingerprint) (Attempt, error) {
+	return k.attempt(ctx, scope, key, fingerprint, true)
+}
+
+func (k *Keeper) attempt(ctx context.Context, scope, key string, fingerprint Fingerprint, look bool) (Attempt, error) {
 	switch {
 	case scope == "" || len(scope) > maxScope:
 		return Attempt{}, invalid("scope has %d bytes, not from 1 to %d", len(scope), maxScope)
@@ -152,7 +164,7 @@ func (k *Keeper) Begin(ctx context.Context, scope, key string, fingerprint Finge
 		return Attempt{}, invalid("key has %d bytes, not from 1 to %d", len(key), maxKey)
 	}
 	req := ClaimRequest{
-		ID: k.ID(scope, key), Fingerprint: fingerprint, Rerun: k.policy.rerun,
+		ID: k.ID(scope, key), Fingerprint: fingerprint, Rerun: k.policy.rerun, Look: look,
 		Terms: Terms{Lease: k.opts.Lease, Retention: k.opts.Retention},
 	}
 	_, _ = rand.Read(req.Token[:]) // never fails
@@ -233,6 +245,8 @@ func (k *Keeper) answer(req ClaimRequest, rec Record) (Attempt, error) {
 		return Attempt{}, ErrMismatch
 	case Unknown:
 		return Attempt{}, ErrUnknown
+	case Absent:
+		return Attempt{}, ErrNotSeen
 	}
 	return Attempt{}, fmt.Errorf("%w: status %d", ErrCorrupt, rec.Status)
 }

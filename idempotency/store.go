@@ -60,6 +60,9 @@ type ClaimRequest struct {
 	Terms       Terms
 	// Rerun lets the attempt take a claim whose outcome is unknown.
 	Rerun bool
+	// Look claims nothing where the key was never seen: the answer is Absent,
+	// and nothing is written. A key that was seen is answered as without it.
+	Look bool
 	// Replace is the token of an unknown claim of which the caller knows that
 	// it had no effect. It may be taken, and counts as if it had been released.
 	Replace Token
@@ -76,6 +79,7 @@ const (
 	NotKept                    // finished; the result was not kept
 	Mismatch                   // another payload, whatever the state
 	Unknown                    // ended without a word, and Rerun was not set
+	Absent                     // never seen, and Look was set
 )
 
 // Record is what a store knows of a key.

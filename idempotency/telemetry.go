@@ -27,7 +27,7 @@ func newTelemetry(log *slog.Logger) *telemetry {
 	t := &telemetry{log: log, withdrawals: make(semaphore, 1024)}
 	// The API returns a working no-op with every error.
 	t.attempts, _ = meter.Int64Counter("firstcome.idempotency.attempts",
-		metric.WithDescription("Attempts by what they met: claimed, rerun, replayed, in_flight, mismatch, unknown, not_kept, corrupt, invalid, unavailable."))
+		metric.WithDescription("Attempts by what they met: claimed, rerun, replayed, in_flight, mismatch, unknown, not_kept, not_seen, corrupt, invalid, unavailable."))
 	t.settlements, _ = meter.Int64Counter("firstcome.idempotency.settlements",
 		metric.WithDescription("Claims by how they ended: done, not_kept, released, unknown, stale, failed, lost."))
 	t.failures, _ = meter.Int64Counter("firstcome.idempotency.store.failures",
@@ -39,7 +39,7 @@ func newTelemetry(log *slog.Logger) *telemetry {
 // call.
 var (
 	attemptLabels = labels("outcome", "claimed", "rerun", "replayed", "in_flight", "mismatch", "unknown", "not_kept",
-		"corrupt", "invalid", "unavailable")
+		"not_seen", "corrupt", "invalid", "unavailable")
 	settleLabels  = labels("outcome", "done", "not_kept", "released", "unknown", "stale", "failed", "lost")
 	failureLabels = labels("step", "claim", "extend", "settle")
 	outcomeNames  = [...]string{OutcomeDone: "done", OutcomeNotKept: "not_kept", OutcomeReleased: "released", OutcomeUnknown: "unknown"}
@@ -73,6 +73,8 @@ func attemptLabel(a Attempt, err error) string {
 		return "unknown"
 	case errors.Is(err, ErrNotKept):
 		return "not_kept"
+	case errors.Is(err, ErrNotSeen):
+		return "not_seen"
 	case errors.Is(err, ErrCorrupt):
 		return "corrupt"
 	}

@@ -43,6 +43,13 @@ type IdempotencyOptions struct {
 	StoreHeaders []string
 	// DocsURL is linked from the answers key-missing and key-malformed.
 	DocsURL string
+	// Turnaway is asked, before a key is claimed, whether a request with this
+	// body would be refused whatever its key says: sold out, say, from memory.
+	// Where it returns an error and the key was never seen, [WriteError] answers
+	// with it, and nothing is claimed or written: a crowd of losers costs one
+	// look each. A key that was seen gets its own answer. Turnaway must be quick
+	// and have no effect; the error must be a refusal that may be repeated.
+	Turnaway func(r *http.Request, body []byte) error
 	// FailOpen runs requests unprotected while the store can't be reached, with
 	// the header Idempotency-Bypassed: true. Without it they get 503 and
 	// nothing runs. Leave it unset where money moves.
@@ -172,7 +179,7 @@ func (m *idempotent) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	fingerprint := m.keeper.Fingerprint(body, r.Method, r.URL.EscapedPath(), r.URL.RawQuery)
 
 	// 4. Was it here before?
-	attempt, err := m.keeper.Begin(r.Context(), scope, key, fingerprint)
+	attempt, err := m.begin(r, scope, key, fingerprint, body)
 	switch {
 	case err == nil && attempt.Claim != nil:
 		m.run(w, r, next, attempt.Claim, body)
@@ -185,6 +192,20 @@ func (m *idempotent) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	default:
 		WriteError(w, r, err)
 	}
+}
+
+// begin claims the key, unless the request is turned away and was never seen.
+func (m *idempotent) begin(r *http.Request, scope, key string, fingerprint idempotency.Fingerprint, body []byte) (idempotency.Attempt, error) {
+	if m.opts.Turnaway != nil {
+		if refusal := m.opts.Turnaway(r, body); refusal != nil {
+			attempt, err := m.keeper.BeginIfSeen(r.Context(), scope, key, fingerprint)
+			if errors.Is(err, idempotency.ErrNotSeen) {
+				err = refusal
+			}
+			return attempt, err
+		}
+	}
+	return m.keeper.Begin(r.Context(), scope, key, fingerprint)
 }
 
 // bypass runs a request unprotected, and says so.

@@ -68,6 +68,9 @@ func (m *Memory) Claim(ctx context.Context, req idempotency.ClaimRequest) (idemp
 	defer m.mu.Unlock()
 	now := m.now()
 	e := m.find(req.ID, now)
+	if e == nil && req.Look {
+		return idempotency.Record{Status: idempotency.Absent}, nil
+	}
 	if e == nil {
 		e = &entry{started: now}
 		m.records[req.ID] = e

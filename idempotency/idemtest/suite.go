@@ -59,6 +59,8 @@ var cases = []testCase{
 	{"Claim_OtherPayloadIsAMismatchOnceDoneAndTheResultStands", doneMismatch},
 	{"Claim_SentTwiceAnswersTheSame", claimTwice},
 	{"Claim_OtherIDsAreIndependent", claimIndependent},
+	{"Look_ClaimsNothingForAKeyThatWasNeverSeen", lookAbsent},
+	{"Look_AnswersAKeyThatWasSeenAsAClaimDoes", lookSeen},
 	{"Settle_ResultIsReplayedByteForByte", settleReplay},
 	{"Settle_EmptyResultIsAResult", settleEmpty},
 	{"Settle_SentTwiceChangesNothing", settleTwice},
@@ -189,6 +191,27 @@ func claimFirst(f *fixture) {
 	if rec.Started.IsZero() {
 		f.Fatal("Started is zero")
 	}
+}
+
+func lookAbsent(f *fixture) {
+	req := f.request()
+	look := f.again(req)
+	look.Look = true
+	f.claim(look, idempotency.Absent)
+	f.claim(look, idempotency.Absent)
+	f.wantAttempt(f.claim(req, idempotency.Claimed), 1)
+}
+
+func lookSeen(f *fixture) {
+	req := f.request()
+	h := f.hold(req)
+	look := f.again(req)
+	look.Look = true
+	f.claim(look, idempotency.Running)
+	other := f.otherPayload(look)
+	f.claim(other, idempotency.Mismatch)
+	f.settle(h, idempotency.OutcomeReleased, "", nil)
+	f.wantAttempt(f.claim(look, idempotency.Claimed), 2)
 }
 
 func claimOneOfMany(f *fixture) {

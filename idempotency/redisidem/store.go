@@ -67,6 +67,11 @@ func (s *Store) Claim(ctx context.Context, req idempotency.ClaimRequest) (idempo
 	if req.Rerun {
 		mode = "1"
 	}
+	if req.Look {
+		mode += "1"
+	} else {
+		mode += "0"
+	}
 	if req.Replace != (idempotency.Token{}) {
 		mode += string(req.Replace[:])
 	}
@@ -98,7 +103,7 @@ func parseRecord(reply any) (idempotency.Record, error) {
 	started, ok2 := fields[2].(int64)
 	lease, ok3 := fields[3].(int64)
 	text, ok4 := fields[4].(string)
-	if !ok0 || !ok1 || !ok2 || !ok3 || !ok4 || status < int64(idempotency.Claimed) || status > int64(idempotency.Unknown) {
+	if !ok0 || !ok1 || !ok2 || !ok3 || !ok4 || status < int64(idempotency.Claimed) || status > int64(idempotency.Absent) {
 		return idempotency.Record{}, idempotency.ErrCorrupt
 	}
 	rec := idempotency.Record{
@@ -115,7 +120,7 @@ func parseRecord(reply any) (idempotency.Record, error) {
 			return idempotency.Record{}, idempotency.ErrCorrupt
 		}
 		rec.Token = idempotency.Token([]byte(text))
-	case idempotency.Claimed, idempotency.Running, idempotency.NotKept, idempotency.Mismatch:
+	case idempotency.Claimed, idempotency.Running, idempotency.NotKept, idempotency.Mismatch, idempotency.Absent:
 	}
 	return rec, nil
 }

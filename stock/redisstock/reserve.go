@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/firstcome/firstcome/internal/coalesce"
@@ -38,7 +39,7 @@ func (s *Store) Reserve(ctx context.Context, r stock.Request) (stock.Hold, error
 		}
 	}
 	if r.First {
-		if err := p.remembered(r.Quantity); err != nil {
+		if err := p.remembered(r.Quantity, atTheDesk); err != nil {
 			return stock.Hold{}, err
 		}
 	}
@@ -124,22 +125,49 @@ func stateOf(letter byte) stock.State {
 type refusal struct {
 	quantity int64 // and more
 	err      error
-	until    time.Time // on the monotonic clock
+	renew    time.Time // from then on one caller is let through, to renew it
+	until    time.Time // on the monotonic clock, as renew
 	freed    uint64    // pool.freed when it was asked for; another count makes it void
+	scouts   [2]atomic.Bool
 }
+
+// The places where one caller passes a refusal that is about to end. Without
+// these scouts a crowd would go and ask whenever it ends, until the first of
+// them is back.
+const (
+	atTheDoor = iota // Refused
+	atTheDesk        // Reserve
+)
 
 func (p *pool) remember(quantity int64, err error, d time.Duration, freed uint64) {
 	if d > 0 {
-		p.losers.Store(&refusal{quantity: quantity, err: err, until: time.Now().Add(d), freed: freed})
+		now := time.Now()
+		p.losers.Store(&refusal{quantity: quantity, err: err, renew: now.Add(d / 4), until: now.Add(d), freed: freed})
 	}
 }
 
-func (p *pool) remembered(quantity int64) error {
-	no := p.losers.Load()
-	if no != nil && quantity >= no.quantity && no.freed == p.freed.Load() && time.Now().Before(no.until) {
-		return no.err
+// Refused returns the refusal that this process remembers for so many units of
+// a SKU ([stock.ErrSoldOut] or [stock.ErrAllHeld]), nil where it remembers
+// none. It asks nobody and takes nanoseconds. Like the memory in Reserve it
+// lasts Options.Memory at most and is for first attempts only: an attempt that
+// was made before must be asked about.
+func (s *Store) Refused(sku string, quantity int64) error {
+	if p, ok := s.known(partOf(sku)); ok {
+		return p.remembered(quantity, atTheDoor)
 	}
 	return nil
+}
+
+func (p *pool) remembered(quantity int64, place int) error {
+	no := p.losers.Load()
+	if no == nil || quantity < no.quantity || no.freed != p.freed.Load() {
+		return nil
+	}
+	now := time.Now()
+	if !now.Before(no.until) || now.After(no.renew) && no.scouts[place].CompareAndSwap(false, true) {
+		return nil
+	}
+	return no.err
 }
 
 // reopen voids remembered refusals, also those still on their way: this

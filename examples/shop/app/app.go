@@ -157,7 +157,7 @@ type webParams struct {
 
 	Keeper  *idempotency.Keeper
 	Limiter ratelimit.Limiter
-	Stock   stock.Store
+	Stock   *redisstock.Store
 	Ledger  *sqlledger.Ledger
 	Outbox  *sqloutbox.Store
 	Orders  orders

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/firstcome/firstcome/middleware"
 	"github.com/firstcome/firstcome/ratelimit"
 	"github.com/firstcome/firstcome/stock"
+	"github.com/firstcome/firstcome/stock/redisstock"
 )
 
 // web is the public side of the shop.
@@ -21,7 +23,7 @@ type web struct {
 	keeper  *idempotency.Keeper
 	limiter ratelimit.Limiter
 	counter *counter
-	stock   stock.Store
+	stock   *redisstock.Store
 	orders  orders
 	auditor *auditor
 }
@@ -31,7 +33,9 @@ type web struct {
 // idempotency key, so that a limited request leaves its key unused.
 func (s *web) handler() http.Handler {
 	limit := middleware.RateLimit(s.limiter, s.takes, middleware.FailClosed, nil)
-	once := middleware.Idempotency(s.keeper, buyerOf, &middleware.IdempotencyOptions{Required: true, MaxBody: 64 << 10})
+	once := middleware.Idempotency(s.keeper, buyerOf, &middleware.IdempotencyOptions{
+		Required: true, MaxBody: 64 << 10, Turnaway: s.turnaway,
+	})
 	mux := http.NewServeMux()
 	mux.Handle("POST /orders", limit(once(http.HandlerFunc(s.placeOrder))))
 	mux.HandleFunc("GET /orders/{id}", s.showOrder)
@@ -89,9 +93,9 @@ func badRequest(format string, args ...any) error {
 }
 
 // readPurchase takes exactly one JSON object with the two fields.
-func readPurchase(r *http.Request) (purchase, error) {
+func readPurchase(body io.Reader) (purchase, error) {
 	var p purchase
-	d := json.NewDecoder(r.Body)
+	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(&p); err != nil {
 		var tooLarge *http.MaxBytesError
@@ -112,8 +116,18 @@ func readPurchase(r *http.Request) (purchase, error) {
 	return p, nil
 }
 
+// turnaway answers those who come too late without claiming their key: what
+// this process remembers of the stock is enough for a first attempt.
+func (s *web) turnaway(_ *http.Request, body []byte) error {
+	p, err := readPurchase(bytes.NewReader(body))
+	if err != nil {
+		return nil //nolint:nilerr // the handler says what is wrong with it
+	}
+	return s.stock.Refused(p.SKU, p.Quantity)
+}
+
 func (s *web) placeOrder(w http.ResponseWriter, r *http.Request) {
-	p, err := readPurchase(r)
+	p, err := readPurchase(r.Body)
 	if err != nil {
 		middleware.WriteError(w, r, err)
 		return

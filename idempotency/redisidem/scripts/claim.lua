@@ -3,8 +3,9 @@
 -- KEYS[i]    record
 -- ARGV[4i-3] fingerprint and token, 16 bytes each
 -- ARGV[4i-2] lease, ms  ARGV[4i-1] lease and retention, ms: how long to keep it
--- ARGV[4i]   '1' if an unknown outcome may be run again, else '0'; then the
---            token of an unknown attempt that surely had no effect, or nothing
+-- ARGV[4i]   '1' if an unknown outcome may be run again, else '0'; '1' if a key
+--            that was never seen is not to be claimed, else '0'; then the token
+--            of an unknown attempt that surely had no effect, or nothing
 -- returns for each {status, attempt, started ms, lease left ms, text}; text is
 --            the result (done) or the token of the attempt (unknown). status is
 --            idempotency.Status, or {-1}: the record can't be read.
@@ -22,7 +23,7 @@ local function again(key, raw, who, lease, ttl, mode)
   if state == 'k' then return {4, attempt, started, 0, ''} end
   if state == 'r' and now < until_ms then return {2, attempt, started, until_ms - now, ''} end
   if state ~= 'f' then -- unknown, or a lease that ended without a word
-    if token == sub(mode, 2) then
+    if token == sub(mode, 3) then
       past = 'n'
     elseif sub(mode, 1, 1) == '1' then
       past = 'u'
@@ -43,6 +44,8 @@ for i = 1, #KEYS do
     reply[i] = again(key, raw, who, lease, ttl, ARGV[4 * i])
   elseif raw == false then
     reply[i] = {-1}
+  elseif sub(ARGV[4 * i], 2, 2) == '1' then
+    reply[i] = {7, 0, now, 0, ''}
   else
     redis.call('SET', key, '1rn0001' .. now_text .. lease_end(lease) .. who, 'PX', ttl)
     reply[i] = {1, 1, now, tonumber(lease), ''}
