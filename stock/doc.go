@@ -31,7 +31,7 @@
 //
 // # Smallest use
 //
-//	store, err := redisstock.New(client, redisstock.JournalOff, nil)
+//	store, err := redisstock.New(client, nil, redisstock.JournalOff, nil)
 //	...
 //	_, err = store.Open(ctx, stock.Pool{SKU: "ticket", Total: 1000, Limit: 1})
 //	hold, err := store.Reserve(ctx, stock.Request{

@@ -47,8 +47,8 @@ type Event struct {
 	At       time.Time // by the store's clock
 }
 
-// JournalReader reads a pool's own outbox. It is implemented by package
-// redisstock and drained by package outbox/journal.
+// JournalReader reads a pool's own outbox, for a relay that publishes the
+// events and then trims them. It is implemented by package redisstock.
 type JournalReader interface {
 	// ReadJournal returns up to n entries that are not yet trimmed, oldest
 	// first, each with all events of one step, and nothing when there are none.

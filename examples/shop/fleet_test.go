@@ -38,7 +38,9 @@ func newFleet(t *testing.T, broker func() string, roles map[string]int) *fleet {
 	f.bin = testenv.Build(t, "./examples/shop")
 	f.args = []string{
 		"-redis", f.redis.URL(), "-db", testenv.Postgres(t).NewDatabase(t), "-broker", broker(),
-		"-stock", fmt.Sprint(fleetStock), "-hold", "20s",
+		// Kafka gives a killed worker's partitions away after its session's 10 s;
+		// an order must not run out of time meanwhile.
+		"-stock", fmt.Sprint(fleetStock), "-hold", "1m",
 	}
 	for role, n := range roles {
 		for i := range n {

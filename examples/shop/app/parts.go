@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -180,12 +181,15 @@ func (p *parts) publisher() (message.Publisher, error) {
 	return kafkapub.New(p.brokers, nil)
 }
 
+// warnings keeps what Watermill says at each subscription off the terminal.
+var warnings = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+
 func (p *parts) subscriber() (message.Subscriber, error) {
 	const group = "shop-checkout"
 	if p.brokers == nil {
-		return streamsub.New(p.redis, group, nil)
+		return streamsub.New(p.redis, group, &streamsub.Options{Logger: warnings})
 	}
-	return kafkasub.New(p.brokers, group, nil)
+	return kafkasub.New(p.brokers, group, &kafkasub.Options{Logger: warnings})
 }
 
 // check asks whether the servers answer.

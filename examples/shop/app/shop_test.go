@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -106,6 +107,24 @@ func TestAdminAnswersStandOnTheAdminAddressOnly(t *testing.T) {
 	}
 	if got := send(t, "GET", s.URL()+"/stock/ticket", ""); got.status != http.StatusOK || !strings.Contains(got.body, `"free":1000`) {
 		t.Errorf("stock: %d %s", got.status, got.body)
+	}
+}
+
+func TestReadinessIsFalseBeforeTheListenersClose(t *testing.T) {
+	s := start(t, nil)
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(context.WithoutCancel(t.Context())) }()
+	for {
+		ready := send(t, "GET", s.AdminURL()+"/readyz", "")
+		if ready.status == http.StatusServiceUnavailable {
+			break
+		}
+	}
+	if got := send(t, "GET", s.URL()+"/stock/ticket", ""); got.status != http.StatusOK {
+		t.Errorf("the public listener answers %d while the shop drains", got.status)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }
 
