@@ -169,9 +169,15 @@ func (f *fleet) agree(a app.Audit) {
 	}
 }
 
+// kafka starts a Kafka for one fleet: all shops use one topic, and an event of
+// another fleet's order would mean nothing here.
+func kafka(t *testing.T) func() string {
+	return func() string { return testenv.NewKafka(t).URL() }
+}
+
 func TestTwoOfEachRoleSellTogether(t *testing.T) {
 	for name, broker := range map[string]func() string{
-		"kafka":         func() string { return testenv.Kafka(t).URL() },
+		"kafka":         kafka(t),
 		"redis streams": func() string { return "redis" },
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
@@ -187,7 +193,7 @@ func TestTwoOfEachRoleSellTogether(t *testing.T) {
 }
 
 func TestTheBooksAgreeAfterEachProcessIsKilledInMidSale(t *testing.T) {
-	f := newFleet(t, func() string { return testenv.Kafka(t).URL() }, map[string]int{"web": 2, "relay": 1, "worker": 1})
+	f := newFleet(t, kafka(t), map[string]int{"web": 2, "relay": 1, "worker": 1})
 	kills := map[int]func(){
 		20:  f.procs["web-0"].Kill,
 		50:  f.procs["relay-0"].Kill,
@@ -226,7 +232,7 @@ func TestTheBooksAgreeAfterEachProcessIsKilledInMidSale(t *testing.T) {
 }
 
 func TestASaleWhoseRedisComesBackEmptyIsRebuiltFromTheLedger(t *testing.T) {
-	f := newFleet(t, func() string { return testenv.Kafka(t).URL() }, map[string]int{"web": 2, "relay": 1, "worker": 1})
+	f := newFleet(t, kafka(t), map[string]int{"web": 2, "relay": 1, "worker": 1})
 	emptied := false
 	f.crowd(600, func(served int) {
 		if served >= fleetStock/2 && !emptied {

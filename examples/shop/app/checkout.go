@@ -47,6 +47,10 @@ func (c *checkout) handle(ctx context.Context, e worker.Event[placed]) error {
 	switch err := c.sell(ctx, p); {
 	case errors.Is(err, stock.ErrExpired), errors.Is(err, stock.ErrCancelled), errors.Is(err, stock.ErrLedger):
 		return c.cancel(ctx, p)
+	case errors.Is(err, stock.ErrNotFound):
+		// The event and the ledger's row were written together: this one comes
+		// from another database, and no attempt will mend it.
+		return worker.Stop(err)
 	case err != nil:
 		return err
 	}
