@@ -42,10 +42,28 @@ func (l *loop) goodbye() error {
 	}
 	ctx, cancel := context.WithTimeout(l.base, l.opts.StoreTimeout)
 	defer cancel()
-	if err := l.store.Leave(ctx, l.id, keep); err != nil {
+	if err := l.giveBack(ctx, keep); err != nil {
 		return fmt.Errorf("outbox: drain: %w", err)
 	}
 	return nil
+}
+
+const giveBackTries = 5
+
+// giveBack tries again where the store fails: others work on the same rows, and a
+// database may end the one that meets them in a deadlock.
+func (l *loop) giveBack(ctx context.Context, keep []int) (err error) {
+	for try := range giveBackTries {
+		if err = l.store.Leave(ctx, l.id, keep); err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(time.Duration(try+1) * 20 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+	return err
 }
 
 // abandon is the end of the drain's patience.
