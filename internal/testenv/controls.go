@@ -3,6 +3,7 @@ package testenv
 import (
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Server is what can be told to every server of this package.
@@ -57,12 +58,26 @@ func (c *Controls) Kill() { c.t.Helper(); c.do((*process).kill) }
 func (c *Controls) Restart() {
 	c.t.Helper()
 	c.do(func(p *process) error {
-		if err := p.kill(); err != nil {
-			return err
+		var err error
+		for range restartTries {
+			if err = p.kill(); err != nil {
+				return err
+			}
+			if err = p.start(); err == nil {
+				return nil
+			}
+			time.Sleep(restartPause)
 		}
-		return p.start()
+		return err
 	})
 }
+
+// A PostgreSQL that was killed while it forked leaves a child that lives a
+// moment longer and keeps the shared memory, on which the next start gives up.
+const (
+	restartTries = 5
+	restartPause = 200 * time.Millisecond
+)
 
 // PID is the process ID of the latest run.
 func (c *Controls) PID() int {
