@@ -1,36 +1,6 @@
 package testenv
 
-import (
-	"fmt"
-	"sync"
-	"time"
-)
-
-// Server is what can be told to every server of this package.
-type Server interface {
-	// Addr is host:port.
-	Addr() string
-	// URL is the address in the form that the shop's flags take.
-	URL() string
-	// Stop freezes the server: connections stay open, nothing answers.
-	Stop()
-	// Cont lets a stopped server go on.
-	Cont()
-	// Kill ends the server at once (kill -9) and waits until it is gone.
-	Kill()
-	// Restart starts the server again on the same port and folder, and waits
-	// until it is ready. One that still runs is killed first.
-	Restart()
-	// Output is the latest part of what the server has printed.
-	Output() string
-}
-
-var (
-	_ Server = (*RedisServer)(nil)
-	_ Server = (*PostgresServer)(nil)
-	_ Server = (*KafkaServer)(nil)
-	_ Server = (*MariaDBServer)(nil)
-)
+import "time"
 
 // Controls pause, kill and restart a process. A failure fails the test
 // without ending it (as [testing.T.Errorf] does), so all of them may be
@@ -114,62 +84,4 @@ func private(t TB, p *process) Controls {
 		}
 	})
 	return Controls{t: t, process: p}
-}
-
-// need turns an error of a start into a skipped or failed test.
-func need(t TB, err error) {
-	t.Helper()
-	if err == nil {
-		return
-	}
-	if missing, ok := err.(*missingError); ok && !RequireServers() { //nolint:errorlint // never wrapped: finding comes before starting
-		t.Skipf("testenv: %v", missing)
-	}
-	t.Fatalf("testenv: %v", err)
-}
-
-// shared is a server that all tests of a binary use together.
-type shared[S any] struct {
-	mu      sync.Mutex
-	started bool
-	server  S
-	err     error
-}
-
-// get returns the server, which start starts on first use. One that could not
-// be started is not tried again: each test would wait for it in vain.
-func (s *shared[S]) get(start func() (S, *process, error)) (S, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.started {
-		return s.server, s.err
-	}
-	s.started = true
-	var process *process
-	s.server, process, s.err = start()
-	if s.err != nil {
-		return s.server, s.err
-	}
-	atEnd(func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.started = false
-		return process.end()
-	})
-	return s.server, nil
-}
-
-// retry starts a server up to three times, each time on other ports: another
-// process may take a port between our asking for it and the server's.
-func retry[S any](start func() (S, error)) (server S, err error) {
-	for range 3 {
-		server, err = start()
-		if err == nil {
-			return server, nil
-		}
-		if _, missing := err.(*missingError); missing { //nolint:errorlint // never wrapped
-			return server, err
-		}
-	}
-	return server, fmt.Errorf("three tries: %w", err)
 }

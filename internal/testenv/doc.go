@@ -19,6 +19,10 @@
 //	server.Kill()
 //	server.Restart()
 //
+// [NewRedisPair] is a primary and a replica whose link may be cut,
+// [NewRedisSentinel] fails over between them, and [NewRedisCluster] moves slots
+// under the feet of its clients.
+//
 // [Start] gives a child process of the test's own (another role of the same
 // test binary by [Role] and [Command], or an example built by [Build]) the
 // same controls. [Mini], [Bubble] and [EachRedis] reach the embedded stand-in.

@@ -16,47 +16,26 @@ const KafkaVersion = "4.3.1"
 // KafkaServer is a real Apache Kafka on loopback: one node, broker and
 // controller in one, that makes topics (of 4 partitions) on first use. [Kafka]
 // gives the shared one, [NewKafka] a private one, whose [Controls] may be used.
-type KafkaServer struct {
-	Controls
-	kafka *kafkaProcess
-}
+type KafkaServer struct{ Controls }
 
-// kafkaProcess is what all handles of one server have in common.
-type kafkaProcess struct {
-	process *process
-	port    int
-}
-
-var sharedKafka shared[*kafkaProcess]
+var sharedKafka shared
 
 // Kafka returns the Kafka that the tests of this binary share. Topics and
 // groups are told apart by [Name].
 func Kafka(t TB) *KafkaServer {
 	t.Helper()
-	needMain(t)
-	server, err := sharedKafka.get(func() (*kafkaProcess, *process, error) {
-		s, err := startKafka(nil, useKafkaArchive)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s, s.process, nil
-	})
-	need(t, err)
-	return &KafkaServer{Controls: Controls{t: t, process: server.process, shared: true}, kafka: server}
+	return &KafkaServer{sharedKafka.controls(t, func() (*process, error) { return startKafka(nil, useKafkaArchive) })}
 }
 
 // NewKafka starts a Kafka for this test alone. Each of conf is a line of
 // server.properties, such as "num.partitions=1". It takes some 400 MB.
 func NewKafka(t TB, conf ...string) *KafkaServer {
 	t.Helper()
-	needMain(t)
-	server, err := startKafka(conf, useKafkaArchive)
-	need(t, err)
-	return &KafkaServer{Controls: private(t, server.process), kafka: server}
+	return &KafkaServer{own(t, func() (*process, error) { return startKafka(conf, useKafkaArchive) })}
 }
 
 // Addr is host:port.
-func (s *KafkaServer) Addr() string { return loopback(s.kafka.port) }
+func (s *KafkaServer) Addr() string { return loopback(s.process.port) }
 
 // URL is kafka://host:port.
 func (s *KafkaServer) URL() string { return "kafka://" + s.Addr() }
@@ -76,7 +55,7 @@ appender.out.layout.pattern = %d{HH:mm:ss.SSS} %p %m (%c)%n
 
 // startKafka starts a broker. archive are the flags of Java by which it finds
 // or makes an archive of classes.
-func startKafka(conf []string, archive func(jars string) []string) (*kafkaProcess, error) {
+func startKafka(conf []string, archive func(jars string) []string) (*process, error) {
 	java, err := find("java", "apt-get install default-jre-headless", "/usr/lib/jvm/*/bin/java")
 	if err != nil {
 		return nil, err
@@ -85,15 +64,7 @@ func startKafka(conf []string, archive func(jars string) []string) (*kafkaProces
 	if err != nil {
 		return nil, err
 	}
-	return retry(func() (*kafkaProcess, error) {
-		dir, err := folder("kafka")
-		if err != nil {
-			return nil, err
-		}
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
+	return serve("kafka", func(dir string, port int) (*process, error) {
 		controller, err := freePort()
 		if err != nil {
 			return nil, err
@@ -116,11 +87,7 @@ func startKafka(conf []string, archive func(jars string) []string) (*kafkaProces
 		}
 		run := exec.Command(java, append(common, "-Xmx512m", "-Djava.awt.headless=true", "kafka.Kafka", properties)...)
 		run.Dir = dir
-		p := newProcess("kafka", run, readiness{probe: func() bool { return kafkaReady(port, cluster) }}, syscall.SIGKILL)
-		if err := p.start(); err != nil {
-			return nil, err
-		}
-		return &kafkaProcess{process: p, port: port}, nil
+		return newProcess("kafka", run, readiness{probe: func() bool { return kafkaReady(port, cluster) }}, syscall.SIGKILL), nil
 	})
 }
 

@@ -34,16 +34,16 @@ func PrepareKafka(t TB) {
 	server, err := startKafka(nil, func(string) []string { return []string{"-XX:ArchiveClassesAtExit=" + unfinished} })
 	need(t, err)
 	// Java writes the archive while it ends, which takes it some seconds.
-	if err := server.process.signal(syscall.SIGTERM); err != nil {
+	if err := server.signal(syscall.SIGTERM); err != nil {
 		t.Fatalf("testenv: %v", err)
 	}
-	if !server.process.current().wait(startTimeout) {
+	if !server.current().wait(startTimeout) {
 		t.Errorf("testenv: kafka did not end within %s", startTimeout)
 	}
-	if err := server.process.kill(); err != nil {
+	if err := server.kill(); err != nil {
 		t.Fatalf("testenv: %v", err)
 	}
 	if err := os.Rename(unfinished, path); err != nil {
-		t.Fatalf("testenv: keep the archive of classes: %v", fmt.Errorf("%w\n%s", err, server.process.out.tail(20)))
+		t.Fatalf("testenv: keep the archive of classes: %v", fmt.Errorf("%w\n%s", err, server.out.tail(20)))
 	}
 }

@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"os"
@@ -10,39 +9,20 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	_ "github.com/go-sql-driver/mysql" // the "mysql" driver of database/sql
 )
 
 // MariaDBServer is a real MariaDB on loopback. [MariaDB] gives the shared one,
 // [NewMariaDB] a private one, whose [Controls] may be used.
-type MariaDBServer struct {
-	Controls
-	maria *mariaProcess
-}
+type MariaDBServer struct{ Controls }
 
-// mariaProcess is what all handles of one server have in common.
-type mariaProcess struct {
-	process *process
-	port    int
-}
-
-var sharedMariaDB shared[*mariaProcess]
+var sharedMariaDB shared
 
 // MariaDB returns the MariaDB that the tests of this binary share.
 func MariaDB(t TB) *MariaDBServer {
 	t.Helper()
-	needMain(t)
-	server, err := sharedMariaDB.get(func() (*mariaProcess, *process, error) {
-		s, err := startMariaDB(nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s, s.process, nil
-	})
-	need(t, err)
-	return &MariaDBServer{Controls: Controls{t: t, process: server.process, shared: true}, maria: server}
+	return &MariaDBServer{sharedMariaDB.controls(t, func() (*process, error) { return startMariaDB(nil) })}
 }
 
 // NewMariaDB starts a MariaDB for this test alone. Each of conf is a line of
@@ -50,14 +30,11 @@ func MariaDB(t TB) *MariaDBServer {
 // by default: it guards against a crash of the machine, not of the server.
 func NewMariaDB(t TB, conf ...string) *MariaDBServer {
 	t.Helper()
-	needMain(t)
-	server, err := startMariaDB(conf)
-	need(t, err)
-	return &MariaDBServer{Controls: private(t, server.process), maria: server}
+	return &MariaDBServer{own(t, func() (*process, error) { return startMariaDB(conf) })}
 }
 
 // Addr is host:port.
-func (s *MariaDBServer) Addr() string { return loopback(s.maria.port) }
+func (s *MariaDBServer) Addr() string { return loopback(s.process.port) }
 
 // URL leads to the database "mysql", as root. Tests that write use a database
 // of their own: [MariaDBServer.DB], [MariaDBServer.NewDatabase].
@@ -68,52 +45,21 @@ func (s *MariaDBServer) URL() string { return "mysql://root@" + s.Addr() + "/mys
 // may be appended ("&clientFoundRows=true").
 func (s *MariaDBServer) NewDatabase(t TB) string {
 	t.Helper()
-	name := strings.ReplaceAll(Name(t), "-", "_")
-	if err := s.maria.admin("CREATE DATABASE " + name + " CHARACTER SET utf8mb4"); err != nil {
-		t.Fatalf("testenv: %v", err)
-	}
-	t.Cleanup(func() {
-		if _, err := s.process.alive(); err != nil || !s.shared {
-			return // a private server goes as a whole
-		}
-		if err := s.maria.admin("DROP DATABASE IF EXISTS " + name); err != nil {
-			t.Errorf("testenv: %v", err)
-		}
-	})
-	return s.maria.dsn(name)
+	return s.dsn(newDatabase(t, &s.Controls, "mysql", s.dsn(""),
+		"CREATE DATABASE %s CHARACTER SET utf8mb4", "DROP DATABASE IF EXISTS %s"))
 }
 
 // DB opens an empty database, which is closed and dropped at the end of t.
 func (s *MariaDBServer) DB(t TB) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("mysql", s.NewDatabase(t))
-	if err != nil {
-		t.Fatalf("testenv: open a database: %v", err)
-	}
-	t.Cleanup(func() { _ = db.Close() }) // the test may have closed it itself
-	return db
+	return openDatabase(t, "mysql", s.NewDatabase(t))
 }
 
-func (p *mariaProcess) dsn(database string) string {
-	return "root@tcp(" + loopback(p.port) + ")/" + database + "?interpolateParams=true"
+func (s *MariaDBServer) dsn(database string) string {
+	return "root@tcp(" + s.Addr() + ")/" + database + "?interpolateParams=true"
 }
 
-// admin runs one statement on a connection of its own.
-func (p *mariaProcess) admin(statement string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	db, err := sql.Open("mysql", p.dsn(""))
-	if err != nil {
-		return fmt.Errorf("%s: %w", statement, err)
-	}
-	defer func() { _ = db.Close() }()
-	if _, err := db.ExecContext(ctx, statement); err != nil {
-		return fmt.Errorf("%s: %w", statement, err)
-	}
-	return nil
-}
-
-func startMariaDB(conf []string) (*mariaProcess, error) {
+func startMariaDB(conf []string) (*process, error) {
 	const by = "apt-get install mariadb-server"
 	program, err := find("mariadbd", by, "/usr/sbin/mariadbd", "/usr/libexec/mariadbd")
 	if err != nil {
@@ -123,16 +69,8 @@ func startMariaDB(conf []string) (*mariaProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	return retry(func() (*mariaProcess, error) {
-		dir, err := folder("mariadb")
-		if err != nil {
-			return nil, err
-		}
+	return serve("mariadb", func(dir string, port int) (*process, error) {
 		attributes, account, err := lesserUser("mysql", dir)
-		if err != nil {
-			return nil, err
-		}
-		port, err := freePort()
 		if err != nil {
 			return nil, err
 		}
@@ -148,11 +86,7 @@ func startMariaDB(conf []string) (*mariaProcess, error) {
 		}
 		run := exec.Command(program, "--defaults-file="+options)
 		run.Dir, run.SysProcAttr = dir, attributes
-		p := newProcess("mariadb", run, readiness{line: "ready for connections"}, syscall.SIGKILL)
-		if err := p.start(); err != nil {
-			return nil, err
-		}
-		return &mariaProcess{process: p, port: port}, nil
+		return newProcess("mariadb", run, readiness{line: "ready for connections"}, syscall.SIGKILL), nil
 	})
 }
 

@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"os"
@@ -9,39 +8,20 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the "pgx" driver of database/sql
 )
 
 // PostgresServer is a real PostgreSQL on loopback. [Postgres] gives the shared
 // one, [NewPostgres] a private one, whose [Controls] may be used.
-type PostgresServer struct {
-	Controls
-	postgres *postgresProcess
-}
+type PostgresServer struct{ Controls }
 
-// postgresProcess is what all handles of one server have in common.
-type postgresProcess struct {
-	process *process
-	port    int
-}
-
-var sharedPostgres shared[*postgresProcess]
+var sharedPostgres shared
 
 // Postgres returns the PostgreSQL that the tests of this binary share.
 func Postgres(t TB) *PostgresServer {
 	t.Helper()
-	needMain(t)
-	server, err := sharedPostgres.get(func() (*postgresProcess, *process, error) {
-		s, err := startPostgres(nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s, s.process, nil
-	})
-	need(t, err)
-	return &PostgresServer{Controls: Controls{t: t, process: server.process, shared: true}, postgres: server}
+	return &PostgresServer{sharedPostgres.controls(t, func() (*process, error) { return startPostgres(nil) })}
 }
 
 // NewPostgres starts a PostgreSQL for this test alone. Each of conf is a line
@@ -49,70 +29,36 @@ func Postgres(t TB) *PostgresServer {
 // against a crash of the machine, not of the server.
 func NewPostgres(t TB, conf ...string) *PostgresServer {
 	t.Helper()
-	needMain(t)
-	server, err := startPostgres(conf)
-	need(t, err)
-	return &PostgresServer{Controls: private(t, server.process), postgres: server}
+	return &PostgresServer{own(t, func() (*process, error) { return startPostgres(conf) })}
 }
 
 // Addr is host:port.
-func (s *PostgresServer) Addr() string { return loopback(s.postgres.port) }
+func (s *PostgresServer) Addr() string { return loopback(s.process.port) }
 
 // URL leads to the database "postgres", as a superuser. Tests that write use
 // a database of their own: [PostgresServer.DB], [PostgresServer.NewDatabase].
-func (s *PostgresServer) URL() string { return s.postgres.url("postgres") }
+func (s *PostgresServer) URL() string { return s.url("postgres") }
 
 // NewDatabase makes an empty database, which is dropped at the end of t, and
 // returns its URL.
 func (s *PostgresServer) NewDatabase(t TB) string {
 	t.Helper()
-	name := strings.ReplaceAll(Name(t), "-", "_")
-	if err := s.postgres.admin("CREATE DATABASE " + name); err != nil {
-		t.Fatalf("testenv: %v", err)
-	}
-	t.Cleanup(func() {
-		if _, err := s.process.alive(); err != nil || !s.shared {
-			return // a private server goes as a whole
-		}
-		if err := s.postgres.admin("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)"); err != nil {
-			t.Errorf("testenv: %v", err)
-		}
-	})
-	return s.postgres.url(name)
+	return s.url(newDatabase(t, &s.Controls, "pgx", s.URL(),
+		"CREATE DATABASE %s", "DROP DATABASE IF EXISTS %s WITH (FORCE)"))
 }
 
 // DB opens an empty database, through pgx, which is closed and dropped at the
 // end of t.
 func (s *PostgresServer) DB(t TB) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("pgx", s.NewDatabase(t))
-	if err != nil {
-		t.Fatalf("testenv: open a database: %v", err)
-	}
-	t.Cleanup(func() { _ = db.Close() }) // the test may have closed it itself
-	return db
+	return openDatabase(t, "pgx", s.NewDatabase(t))
 }
 
-func (p *postgresProcess) url(database string) string {
-	return "postgres://postgres@" + loopback(p.port) + "/" + database + "?sslmode=disable"
+func (s *PostgresServer) url(database string) string {
+	return "postgres://postgres@" + s.Addr() + "/" + database + "?sslmode=disable"
 }
 
-// admin runs one statement on a connection of its own.
-func (p *postgresProcess) admin(statement string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	db, err := sql.Open("pgx", p.url("postgres"))
-	if err != nil {
-		return fmt.Errorf("%s: %w", statement, err)
-	}
-	defer func() { _ = db.Close() }()
-	if _, err := db.ExecContext(ctx, statement); err != nil {
-		return fmt.Errorf("%s: %w", statement, err)
-	}
-	return nil
-}
-
-func startPostgres(conf []string) (*postgresProcess, error) {
+func startPostgres(conf []string) (*process, error) {
 	const by, where = "apt-get install postgresql", "/usr/lib/postgresql/*/bin/"
 	program, err := find("postgres", by, where+"postgres")
 	if err != nil {
@@ -122,11 +68,7 @@ func startPostgres(conf []string) (*postgresProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	return retry(func() (*postgresProcess, error) {
-		dir, err := folder("postgres")
-		if err != nil {
-			return nil, err
-		}
+	return serve("postgres", func(dir string, port int) (*process, error) {
 		attributes, _, err := lesserUser("postgres", dir)
 		if err != nil {
 			return nil, err
@@ -137,10 +79,6 @@ func startPostgres(conf []string) (*postgresProcess, error) {
 		create.Dir, create.SysProcAttr = dir, attributes
 		if text, err := create.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("initdb: %w\n%s", err, text)
-		}
-		port, err := freePort()
-		if err != nil {
-			return nil, err
 		}
 		lines := append([]string{
 			"",
@@ -162,11 +100,7 @@ func startPostgres(conf []string) (*postgresProcess, error) {
 		run.Dir, run.SysProcAttr = dir, attributes
 		// SIGQUIT is its own word for stopping at once; it then gives its
 		// shared memory back, which kill -9 would leave behind.
-		p := newProcess("postgres", run, readiness{line: "ready to accept connections"}, syscall.SIGQUIT)
-		if err := p.start(); err != nil {
-			return nil, err
-		}
-		return &postgresProcess{process: p, port: port}, nil
+		return newProcess("postgres", run, readiness{line: "ready to accept connections"}, syscall.SIGQUIT), nil
 	})
 }
 

@@ -26,6 +26,10 @@ type process struct {
 	last     syscall.Signal // how it is ended when nobody needs it any more
 	out      *output
 
+	// Of a server only: its folder, and where it listens on loopback.
+	dir  string
+	port int
+
 	mu  sync.Mutex
 	run *run // the latest one; nil before the first
 }

@@ -15,33 +15,19 @@ import (
 // [NewRedis] a private one, whose [Controls] may be used.
 type RedisServer struct {
 	Controls
-	redis  *redisProcess
 	prefix string
 }
 
-// redisProcess is what all handles of one server have in common.
-type redisProcess struct {
-	process *process
-	dir     string
-	port    int
-}
-
-var sharedRedis shared[*redisProcess]
+var sharedRedis shared
 
 // Redis returns the Redis that the tests of this binary share, without
 // persistence. Each call has a [RedisServer.Prefix] of its own.
 func Redis(t TB) *RedisServer {
 	t.Helper()
-	needMain(t)
-	server, err := sharedRedis.get(func() (*redisProcess, *process, error) {
-		s, err := startRedis(nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s, s.process, nil
-	})
-	need(t, err)
-	return &RedisServer{Controls: Controls{t: t, process: server.process, shared: true}, redis: server, prefix: Name(t) + ":"}
+	return &RedisServer{
+		Controls: sharedRedis.controls(t, func() (*process, error) { return startRedis("redis", nil) }),
+		prefix:   Name(t) + ":",
+	}
 }
 
 // NewRedis starts a Redis for this test alone. Each of conf is a line of
@@ -49,14 +35,21 @@ func Redis(t TB) *RedisServer {
 // a restarted server is empty.
 func NewRedis(t TB, conf ...string) *RedisServer {
 	t.Helper()
-	needMain(t)
-	server, err := startRedis(conf)
-	need(t, err)
-	return &RedisServer{Controls: private(t, server.process), redis: server, prefix: Name(t) + ":"}
+	return newRedis(t, "redis", conf)
+}
+
+// newRedis is NewRedis under a name by which a test's failure tells one of its
+// servers from another.
+func newRedis(t TB, name string, conf []string) *RedisServer {
+	t.Helper()
+	return &RedisServer{
+		Controls: own(t, func() (*process, error) { return startRedis(name, conf) }),
+		prefix:   Name(t) + ":",
+	}
 }
 
 // Addr is host:port.
-func (s *RedisServer) Addr() string { return loopback(s.redis.port) }
+func (s *RedisServer) Addr() string { return loopback(s.process.port) }
 
 // URL is redis://host:port/0.
 func (s *RedisServer) URL() string { return "redis://" + s.Addr() + "/0" }
@@ -81,7 +74,7 @@ func (s *RedisServer) RestartEmpty() {
 			return err
 		}
 		for _, name := range []string{"appendonlydir", "appendonly.aof", "dump.rdb"} {
-			if err := os.RemoveAll(filepath.Join(s.redis.dir, name)); err != nil {
+			if err := os.RemoveAll(filepath.Join(p.dir, name)); err != nil {
 				return fmt.Errorf("empty %s: %w", p.name, err)
 			}
 		}
@@ -101,39 +94,35 @@ func newClient(t TB, options *redis.Options, edits []func(*redis.Options)) *redi
 	return client
 }
 
-func startRedis(conf []string) (*redisProcess, error) {
+// startRedis starts a server that takes data. conf comes last and wins.
+func startRedis(name string, conf []string) (*process, error) {
+	return runRedis(name, "Ready to accept connections", append([]string{
+		`save ""`,
+		"appendonly no",
+		"maxclients 20000",
+	}, conf...))
+}
+
+// runRedis starts redis-server on a configuration of those lines. It is ready
+// when it has printed ready.
+func runRedis(name, ready string, conf []string, args ...string) (*process, error) {
 	program, err := find("redis-server", "apt-get install redis-server")
 	if err != nil {
 		return nil, err
 	}
-	return retry(func() (*redisProcess, error) {
-		dir, err := folder("redis")
-		if err != nil {
-			return nil, err
-		}
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
+	return serve(name, func(dir string, port int) (*process, error) {
 		lines := append([]string{
 			"bind 127.0.0.1",
 			fmt.Sprintf("port %d", port),
 			"dir " + dir,
 			"daemonize no",
 			`logfile ""`,
-			`save ""`,
-			"appendonly no",
-			"maxclients 20000",
 		}, conf...)
 		file := filepath.Join(dir, "redis.conf")
 		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-			return nil, fmt.Errorf("configure redis: %w", err)
+			return nil, fmt.Errorf("configure %s: %w", name, err)
 		}
-		p := newProcess("redis", exec.Command(program, file),
-			readiness{line: "Ready to accept connections"}, syscall.SIGKILL)
-		if err := p.start(); err != nil {
-			return nil, err
-		}
-		return &redisProcess{process: p, dir: dir, port: port}, nil
+		run := exec.Command(program, append([]string{file}, args...)...)
+		return newProcess(name, run, readiness{line: ready}, syscall.SIGKILL), nil
 	})
 }
