@@ -51,7 +51,8 @@
 //	buyer-limit                 409  "remaining": units
 //	not-open                    409  Retry-After: the opening
 //	paused                      409  Retry-After
-//	too-many-attempts, closed, too-late, confirmed, cancelled, not-confirmed  409
+//	too-many-attempts, closed, too-late, confirmed, cancelled, not-confirmed,
+//	version, in-use  409
 //	unknown-sku, not-found      404
 //	unavailable                 503  a store is down, a pool fenced, a queue or journal full; Retry-After
 //	internal                    500  any other error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -90,6 +91,11 @@ var kinds = []kind{
 	row(stock.ErrTooManyAttempts, 409, "too-many-attempts", "This buyer has too many reservations that are open or remembered.", again),
 	row(stock.ErrTooLate, 409, "too-late", "The time for this has passed."),
 	row(stock.ErrExpired, 409, "too-late", "The time for this has passed."),
+	row(stock.ErrLate, 409, "too-late", "The time for this has passed."),
+	row(stock.ErrRetired, 409, "closed", "The sale has ended."),
+	row(stock.ErrVersion, 409, "version", "The terms were changed meanwhile.", again),
+	row(stock.ErrOver, 409, "in-use", "Units are held or sold.", again),
+	row(stock.ErrInUse, 409, "in-use", "The sale is not over.", again),
 	row(stock.ErrConfirmed, 409, "confirmed", "The reservation is sold already."),
 	row(stock.ErrCancelled, 409, "cancelled", "The reservation was cancelled."),
 	row(stock.ErrNotConfirmed, 409, "not-confirmed", "The reservation is not sold."),
@@ -167,6 +173,17 @@ func problemOf(err error) (p *Problem, nothing bool) {
 		if mismatch, ok := errors.AsType[*stock.MismatchError](err); ok {
 			p = p.with("field", mismatch.Field)
 		}
+	case stock.ErrVersion:
+		if version, ok := errors.AsType[*stock.VersionError](err); ok {
+			p = p.with("version", version.Version)
+		}
+	case stock.ErrOver:
+		if over, ok := errors.AsType[*stock.OverError](err); ok {
+			p = p.with("over", over.By)
+		}
+	}
+	if item, ok := errors.AsType[*stock.ItemError](err); ok {
+		p = p.with("sku", item.SKU)
 	}
 	return p, k.nothing
 }
@@ -183,7 +200,11 @@ func (p *Problem) after(d time.Duration) *Problem {
 func (p *Problem) with(name string, value any) *Problem {
 	c := *p
 	c.fixed = nil
-	c.Extra = map[string]any{name: value}
+	c.Extra = maps.Clone(p.Extra)
+	if c.Extra == nil {
+		c.Extra = make(map[string]any, 1)
+	}
+	c.Extra[name] = value
 	return &c
 }
 

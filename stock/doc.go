@@ -27,7 +27,8 @@
 //     epoch, or by a sequence number lower than one seen. A loss that nobody
 //     noticed is caught by the ledger alone, when the sale is made final.
 //     Without a ledger nothing catches it.
-//   - One pool holds one SKU and lives on one Redis slot.
+//   - One pool lives on one Redis slot. What is in two pools can't be reserved
+//     together.
 //
 // # Smallest use
 //

@@ -51,6 +51,10 @@ var (
 	ErrCancelled = errors.New("stock: already cancelled")
 	// ErrExpired says that the hold passed its time before it was confirmed.
 	ErrExpired = errors.New("stock: hold expired")
+	// ErrLate says that a payment came after its hold had ended, and that its
+	// units can't be had any more (or the buyer has reached the limit
+	// meanwhile): pay the buyer back.
+	ErrLate = errors.New("stock: paid too late")
 	// ErrNotConfirmed says that a reservation which is not sold can't be returned.
 	ErrNotConfirmed = errors.New("stock: not confirmed")
 	// ErrJournalFull says that unrelayed events have reached their bound, so
@@ -65,6 +69,16 @@ var (
 	ErrInvalid = errors.New("stock: invalid request")
 	// ErrPoolExists says that the pool was opened before with other settings.
 	ErrPoolExists = errors.New("stock: pool is open with other settings")
+	// ErrVersion says that the pool's terms were changed since the adjustment
+	// was decided. The error is a [*VersionError], which knows the version now.
+	ErrVersion = errors.New("stock: terms were changed meanwhile")
+	// ErrOver says that more units would be taken out than are free. The error
+	// is an [*OverError], which knows how many are missing.
+	ErrOver = errors.New("stock: units are held or sold")
+	// ErrInUse says that a pool can't be retired yet.
+	ErrInUse = errors.New("stock: pool is in use")
+	// ErrRetired says that the pool is over for good.
+	ErrRetired = errors.New("stock: pool is retired")
 	// ErrLedger says that the ledger refused to sell more than there is. It
 	// shows that Redis lost writes: the pool wants a rebuild.
 	ErrLedger = errors.New("stock: ledger has no unit left")
@@ -89,8 +103,36 @@ func (e *LimitError) Error() string { return fmt.Sprintf("%v, %d remaining", Err
 // Is makes errors.Is(err, ErrLimit) true.
 func (e *LimitError) Is(target error) bool { return target == ErrLimit }
 
-// MismatchError is [ErrMismatch] with the field that differs: "buyer", "sku"
-// or "quantity".
+// ItemError is a refusal in a pool with several SKUs, and the SKU that it is
+// about.
+type ItemError struct {
+	SKU string
+	Err error // [ErrSoldOut], an [*AllHeldError], a [*LimitError] or [ErrUnknownSKU]; of a ledger also [ErrLedger] or an [*OverError]
+}
+
+func (e *ItemError) Error() string { return fmt.Sprintf("%v (%q)", e.Err, e.SKU) }
+
+// Unwrap returns the refusal.
+func (e *ItemError) Unwrap() error { return e.Err }
+
+// VersionError is [ErrVersion] with the version that the terms have now.
+type VersionError struct{ Version int64 }
+
+func (e *VersionError) Error() string { return fmt.Sprintf("%v, version is %d", ErrVersion, e.Version) }
+
+// Is makes errors.Is(err, ErrVersion) true.
+func (e *VersionError) Is(target error) bool { return target == ErrVersion }
+
+// OverError is [ErrOver] with the units that are missing.
+type OverError struct{ By int64 }
+
+func (e *OverError) Error() string { return fmt.Sprintf("%v, over by %d", ErrOver, e.By) }
+
+// Is makes errors.Is(err, ErrOver) true.
+func (e *OverError) Is(target error) bool { return target == ErrOver }
+
+// MismatchError is [ErrMismatch] with the field that differs: "buyer", "sku",
+// "quantity" or "lines".
 type MismatchError struct{ Field string }
 
 func (e *MismatchError) Error() string { return fmt.Sprintf("%v: %s differs", ErrMismatch, e.Field) }

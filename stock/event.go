@@ -15,6 +15,11 @@ const (
 	EventCancelled
 	EventExpired
 	EventReturned
+	EventExtended
+	EventLateConfirmed // sold after its hold had ended, by [LateIfFree]
+	EventLate          // a confirmation came too late and was refused: pay the buyer back. Told once
+	EventAdded         // units were added to the pool; there is no ID
+	EventTakenOut      // units were taken out of it; there is no ID
 )
 
 // String returns the kind's name in lower case.
@@ -30,6 +35,16 @@ func (k EventKind) String() string {
 		return "expired"
 	case EventReturned:
 		return "returned"
+	case EventExtended:
+		return "extended"
+	case EventLateConfirmed:
+		return "late-confirmed"
+	case EventLate:
+		return "late"
+	case EventAdded:
+		return "added"
+	case EventTakenOut:
+		return "taken-out"
 	default:
 		return "unknown"
 	}
@@ -44,6 +59,8 @@ type Event struct {
 	Kind     EventKind
 	ID       ID
 	Quantity int64
+	Lines    []Line    // the same by SKU, for a pool with Items
+	Released []Line    // what a part confirmation gave back in the same step
 	At       time.Time // by the store's clock
 }
 

@@ -69,6 +69,16 @@ func (id ID) BuyerPart() [12]byte { return [buyerPart]byte(id[poolPart : poolPar
 // ClaimPart returns the bytes that name the attempt.
 func (id ID) ClaimPart() [16]byte { return [claimPart]byte(id[poolPart+buyerPart:]) }
 
+// Late returns the ID under which a reservation is made again whose payment came
+// after its hold had ended, where the pool has a ledger: reserve the same units
+// anew under it, then place and sell them in one transaction. It is the same
+// each time, so a repeat finds what the first try did.
+func (id ID) Late() ID {
+	claim := digest("late", string(id[poolPart+buyerPart:]))
+	copy(id[poolPart+buyerPart:], claim[:])
+	return id
+}
+
 // IsZero reports whether id was never set.
 func (id ID) IsZero() bool { return id == ID{} }
 

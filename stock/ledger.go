@@ -27,28 +27,49 @@ const (
 type Entry struct {
 	ID       ID
 	Buyer    string
-	Quantity int64
+	Quantity int64  // units that it stands for now
+	Lines    []Line // the same by SKU, for a pool with Items
+	Released []Line // what was given back when a part of it was sold
 	Expires  time.Time
-	State    State // Held or Sold
+	State    State // zero where the ledger has no row
 }
 
 // Totals are a pool's units as the ledger counts them.
 type Totals struct {
-	Total int64 `json:"total"` // for sale
-	Held  int64 `json:"held"`  // in orders that are not yet final
-	Sold  int64 `json:"sold"`  // in final orders
+	Total int64        `json:"total"`           // for sale
+	Held  int64        `json:"held"`            // in orders that are not yet final
+	Sold  int64        `json:"sold"`            // in final orders
+	Items []ItemTotals `json:"items,omitempty"` // for a pool with Items
+}
+
+// ItemTotals are the units of one SKU of a pool, as [Totals] has them.
+type ItemTotals struct {
+	SKU   string `json:"sku"`
+	Total int64  `json:"total"`
+	Held  int64  `json:"held"`
+	Sold  int64  `json:"sold"`
 }
 
 // Ledger keeps in SQL what was promised and sold. The store asks it; an order's
 // transaction writes it (see package sqlledger, which implements it). The
 // store decides fast and may lose its last writes; the ledger decides last.
 type Ledger interface {
-	// Open records the pool in epoch 1, or returns what is recorded:
-	// existed is true then, also when the terms differ ([ErrPoolExists]).
-	Open(ctx context.Context, p Pool) (mark Mark, existed bool, err error)
+	// Open records the pool in epoch 1 and terms in version 1, or returns what
+	// is recorded: existed is true then, also when it was opened with other
+	// terms than p ([ErrPoolExists]). Later adjustments don't count as other
+	// terms. A retired pool is [ErrRetired].
+	Open(ctx context.Context, p Pool) (terms Terms, mark Mark, existed bool, err error)
 
-	// Pool returns the recorded terms and mark, or [ErrUnknownSKU].
-	Pool(ctx context.Context, sku string) (Pool, Mark, error)
+	// Pool returns the terms as they are now and the mark, or [ErrUnknownSKU].
+	Pool(ctx context.Context, sku string) (Terms, Mark, error)
+
+	// Adjust records the terms after [Terms.Adjust], once per a.ID. Fewer
+	// units than it counts as sold are an [*OverError], also with Force.
+	Adjust(ctx context.Context, a Adjustment) (Terms, error)
+
+	// Retire marks the pool as over, in which the store has nothing held.
+	// Orders still held in the ledger are [ErrInUse].
+	Retire(ctx context.Context, sku string) error
 
 	// SaveMark records that seq was reached in the mark's epoch. A lower one
 	// than recorded changes nothing; so does another epoch.
@@ -68,6 +89,9 @@ type Ledger interface {
 	// Entries returns up to n entries in state Held or Sold, in the order of
 	// their IDs, after the given one (the zero ID starts).
 	Entries(ctx context.Context, sku string, after ID, n int) ([]Entry, error)
+
+	// Find returns the entries of the given IDs, in their order and any state.
+	Find(ctx context.Context, sku string, ids []ID) ([]Entry, error)
 
 	// Totals sums the pool in one consistent read.
 	Totals(ctx context.Context, sku string) (Totals, error)

@@ -16,34 +16,63 @@ import (
 
 // reply is a script's answer after {"ok", epoch, seq, now}.
 type reply struct {
-	seq   int64
-	epoch int64
-	now   time.Time
-	rest  []any
+	seq      int64
+	epoch    int64
+	now      time.Time
+	replicas int // that have it; 0 where that was not asked
+	rest     []any
 }
 
 // call runs a pool script in a trip of its own, shared is false, or together
 // with other goroutines' calls. A fenced pool is looked up in the ledger once:
-// another process may have rebuilt it.
-func (s *Store) call(ctx context.Context, p *pool, shared bool, script *redisscript.Script, args ...any) (reply, error) {
+// another process may have rebuilt it. A good reply has at least rest values.
+func (s *Store) call(ctx context.Context, p *pool, shared bool, script *redisscript.Script, rest int, args ...any) (reply, error) {
 	for try := 0; ; try++ {
 		mark := p.current()
-		head := []any{mark.Epoch, mark.Seq, s.ledgerFlag(), s.journalBound()}
-		run := s.runner.RunNow
-		if shared {
-			run = s.runner.Run
-		}
-		raw, err := run(ctx, script, p.keys, append(head, args...)...)
+		head := make([]any, 5, 5+len(args))
+		head[0], head[1], head[2], head[3], head[4] = mark.Epoch, mark.Seq, s.ledgerFlag(), s.journalBound(), s.mustWrite()
+		raw, replicas, err := s.send(ctx, p, shared, script, append(head, args...))
 		if err != nil {
 			return reply{}, unknown(script.String(), err)
 		}
 		r, err := s.read(p, raw)
-		if !errors.Is(err, stock.ErrFenced) || try > 0 || !s.refence(ctx, p, mark.Epoch) {
+		if err == nil && len(r.rest) < rest {
+			return reply{}, errShort
+		}
+		r.replicas = replicas
+		if !errors.Is(err, stock.ErrFenced) || try > 0 {
 			return r, err
+		}
+		if err := s.refence(ctx, p, mark.Epoch); err != nil {
+			return reply{}, err
 		}
 	}
 }
 
+var errShort = errors.New("redisstock: short reply")
+
+func (s *Store) send(ctx context.Context, p *pool, shared bool, script *redisscript.Script, args []any) (any, int, error) {
+	switch {
+	case s.opts.Replicas > 0 && script != s.scripts.levels:
+		return s.runner.RunReplicated(ctx, s.opts.Replicas, s.opts.ReplicaWait, script, p.keys, args...)
+	case shared:
+		raw, err := s.runner.Run(ctx, script, p.keys, args...)
+		return raw, 0, err
+	default:
+		raw, err := s.runner.RunNow(ctx, script, p.keys, args...)
+		return raw, 0, err
+	}
+}
+
+// mustWrite makes a script that changes nothing write all the same. WAIT counts
+// the replicas that have what this connection wrote, and a repeat on another
+// connection has written nothing that could be counted.
+func (s *Store) mustWrite() string {
+	if s.opts.Replicas > 0 {
+		return "1"
+	}
+	return "0"
+}
 func (s *Store) ledgerFlag() string {
 	if s.ledger != nil {
 		return "1"
@@ -79,13 +108,19 @@ func (s *Store) read(p *pool, raw any) (reply, error) {
 		return reply{}, stock.ErrFenced
 	case "fenced":
 		return reply{}, stock.ErrFenced
+	case "retired":
+		return reply{}, stock.ErrRetired
 	case "version":
-		return reply{}, fmt.Errorf("redisstock: the pool's format is version %v, this build knows 1", list[1])
+		return reply{}, wrongVersion(list)
 	case "ledger":
 		return reply{}, errors.New("redisstock: the pool was opened with a ledger and this store has none, or the other way round")
 	default:
 		return reply{}, fmt.Errorf("redisstock: unexpected reply %q", status)
 	}
+}
+
+func wrongVersion(list []any) error {
+	return fmt.Errorf("redisstock: the pool's format is version %v, this build knows %s", list[len(list)-1], formatVersion)
 }
 
 func (p *pool) current() stock.Mark {
@@ -107,37 +142,40 @@ func (p *pool) saw(m stock.Mark) {
 // fencePause is how often a fenced pool asks the ledger about a new epoch.
 const fencePause = 50 * time.Millisecond
 
-// refence reads the ledger's epoch and reports whether it is newer than the
-// one that a call was refused with, so that the call is worth repeating. If
-// not, Run is told that the pool wants a rebuild.
-func (s *Store) refence(ctx context.Context, p *pool, used int64) bool {
+// refence reads the ledger's epoch and returns nil if it is newer than the one
+// that a call was refused with, so that the call is worth repeating. If not,
+// Run is told that the pool wants a rebuild, and the refusal is returned.
+func (s *Store) refence(ctx context.Context, p *pool, used int64) error {
 	if s.ledger == nil {
-		return false
+		return stock.ErrFenced
 	}
 	if p.current().Epoch > used {
-		return true // another call has learnt it meanwhile
+		return nil // another call has learnt it meanwhile
 	}
-	if time.Now().UnixMilli()-p.lastask.Load() < fencePause.Milliseconds() {
-		return false
+	if time.Now().UnixMilli()-p.lastask.Load() >= fencePause.Milliseconds() {
+		_, _, _ = p.fences.Do("", func() (any, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Timeout)
+			defer cancel()
+			terms, mark, err := s.ledger.Pool(ctx, p.opened.SKU)
+			p.lastask.Store(time.Now().UnixMilli())
+			if err == nil {
+				p.saw(mark)
+				p.retired.Store(terms.Retired)
+			}
+			return nil, nil
+		})
 	}
-	_, _, _ = p.fences.Do("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Timeout)
-		defer cancel()
-		_, mark, err := s.ledger.Pool(ctx, p.sku)
-		p.lastask.Store(time.Now().UnixMilli())
-		if err == nil {
-			p.saw(mark)
-		}
-		return nil, nil
-	})
-	if p.current().Epoch > used {
-		return true
+	switch {
+	case p.retired.Load():
+		return stock.ErrRetired
+	case p.current().Epoch > used:
+		return nil
 	}
 	select {
 	case s.fenced <- p:
 	default: // Run has enough to do, and fenced pools come again
 	}
-	return false
+	return stock.ErrFenced
 }
 
 // unknown wraps an error whose call may have taken effect. An answer of the

@@ -2,7 +2,6 @@ package redisstock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -10,60 +9,89 @@ import (
 )
 
 // Confirm implements [stock.Store].
-func (s *Store) Confirm(ctx context.Context, id stock.ID) (stock.Hold, error) {
-	return s.change(ctx, "confirm", id)
+func (s *Store) Confirm(ctx context.Context, id stock.ID, part ...stock.Line) (stock.Hold, error) {
+	if len(part) == 0 {
+		return s.change(ctx, "confirm", id, "")
+	}
+	p, err := s.poolOfID(ctx, id)
+	if err != nil {
+		return stock.Hold{}, err
+	}
+	units, err := p.opened.Basket(part)
+	if err != nil {
+		return stock.Hold{}, err
+	}
+	return s.change(ctx, "confirm", id, amountText(units))
 }
 
 // Cancel implements [stock.Store].
 func (s *Store) Cancel(ctx context.Context, id stock.ID) (stock.Hold, error) {
-	return s.change(ctx, "cancel", id)
+	return s.change(ctx, "cancel", id, "")
+}
+
+// Extend implements [stock.Store]. The time has to lie within ten years.
+func (s *Store) Extend(ctx context.Context, id stock.ID, until time.Time) (stock.Hold, error) {
+	if until.IsZero() || until.After(time.Now().Add(10*365*24*time.Hour)) {
+		return stock.Hold{}, fmt.Errorf("%w: a hold can't be extended to %v", stock.ErrInvalid, until)
+	}
+	return s.change(ctx, "extend", id, fmt.Sprint(millis(until)))
 }
 
 // Return implements [stock.Store].
 func (s *Store) Return(ctx context.Context, id stock.ID) (stock.Hold, error) {
-	return s.change(ctx, "return", id)
+	return s.change(ctx, "return", id, "")
 }
 
 // Lookup implements [stock.Store].
 func (s *Store) Lookup(ctx context.Context, id stock.ID) (stock.Hold, error) {
-	return s.change(ctx, "lookup", id)
+	return s.change(ctx, "lookup", id, "")
 }
 
-func (s *Store) change(ctx context.Context, step string, id stock.ID) (stock.Hold, error) {
+func (s *Store) poolOfID(ctx context.Context, id stock.ID) (*pool, error) {
 	if id.ClaimPart() == [16]byte{} {
-		return stock.Hold{}, fmt.Errorf("%w: ID is not set", stock.ErrInvalid)
+		return nil, fmt.Errorf("%w: ID is not set", stock.ErrInvalid)
 	}
-	p, err := s.poolByID(ctx, id)
+	return s.poolByID(ctx, id)
+}
+
+func (s *Store) change(ctx context.Context, step string, id stock.ID, arg string) (stock.Hold, error) {
+	p, err := s.poolOfID(ctx, id)
 	if err != nil {
 		return stock.Hold{}, err
 	}
 	buyer, claim := id.BuyerPart(), id.ClaimPart()
-	r, err := s.call(ctx, p, true, s.scripts.change, step, buyer[:], claim[:])
+	r, err := s.call(ctx, p, true, s.scripts.change, 4, step, buyer[:], claim[:], arg)
 	if err != nil {
 		return stock.Hold{}, err
 	}
-	if len(r.rest) < 4 {
-		return stock.Hold{}, errors.New("redisstock: short reply")
-	}
-	hold, err := changed(step, toString(r.rest[0]), p, id, r)
-	if err == nil && !hold.Repeated && (step == "cancel" || step == "return") {
+	hold, err := changed(step, p, id, r)
+	if err == nil && !hold.Repeated && (step == "cancel" || step == "return" || step == "confirm" && hold.Released != nil) {
 		p.reopen()
 	}
 	return hold, err
 }
 
-func changed(step, verdict string, p *pool, id stock.ID, r reply) (stock.Hold, error) {
-	letter := toString(r.rest[1])
-	hold := stock.Hold{ID: id, SKU: p.sku, Quantity: toInt(r.rest[2]), Epoch: r.epoch, Seq: r.seq, Repeated: verdict == "again"}
-	if letter != "" {
-		hold.State = stateOf(letter[0])
+// changed reads a reply of change.lua.
+func changed(step string, p *pool, id stock.ID, r reply) (stock.Hold, error) {
+	verdict, letter := toString(r.rest[0]), toString(r.rest[1])
+	if verdict == "none" || letter == "" {
+		return stock.Hold{}, stock.ErrNotFound
 	}
-	hold.Expires = time.UnixMilli(toInt(r.rest[3]))
+	hold, err := p.hold(id, letter[0], toString(r.rest[2]), toInt(r.rest[3]),
+		stock.Hold{Epoch: r.epoch, Seq: r.seq, Repeated: verdict == "again", Replicas: r.replicas})
+	if err != nil {
+		return stock.Hold{}, err
+	}
 	switch verdict {
 	case "done", "again":
 		return hold, nil
-	case "none":
-		return stock.Hold{}, stock.ErrNotFound
+	case "nomore":
+		return hold, stock.ErrLate
+	case "amount":
+		if p.items() > 1 {
+			return hold, &stock.MismatchError{Field: "lines"}
+		}
+		return hold, &stock.MismatchError{Field: "quantity"}
 	default:
 		return hold, forbidden(step, hold.State)
 	}
@@ -77,7 +105,7 @@ func forbidden(step string, state stock.State) error {
 	switch state {
 	case stock.Sold:
 		return stock.ErrConfirmed
-	case stock.Expired:
+	case stock.Expired, stock.Held: // held past its time, and before the ledger
 		return stock.ErrExpired
 	default:
 		return stock.ErrCancelled

@@ -41,11 +41,11 @@ func TestAKeyOfAWrongTypeLosesNoUnit(t *testing.T) {
 	s := newStand(t, mustStore(t, client, nil, nil), client, nil)
 	id := s.hold("ann").ID
 	s.levels(9, 1, 0)
-	for which, name := range []string{"meta", "reservations", "due", "journal"} {
+	for which, name := range []string{"pool", "due", "journal"} {
 		if err := s.unharmed(which, func() error { _, err := s.store.Reserve(t.Context(), s.ask("bob")); return err }); err != nil {
 			t.Errorf("reserve with a broken %s: %v", name, err)
 		}
-		if name != "reservations" { // nothing is due, so a sweep does not ask for them
+		if name != "journal" { // nothing is due, so a sweep has nothing to tell
 			if err := s.unharmed(which, func() error { return redisstock.SweepOnce(t.Context(), s.store, s.pool.SKU) }); err != nil {
 				t.Errorf("sweep with a broken %s: %v", name, err)
 			}
@@ -74,7 +74,7 @@ func TestARecordThatCannotBeReadLosesNoUnit(t *testing.T) {
 	s := newStand(t, mustStore(t, client, nil, nil), client, nil)
 	id := s.hold("ann").ID
 	buyer := id.BuyerPart()
-	client.HSet(t.Context(), s.keys()[1], string(buyer[:]), "no record at all, yet long enough")
+	client.HSet(t.Context(), s.keys()[0], string(buyer[:]), "no record at all, yet long enough")
 	before := s.state()
 	if hold, err := s.store.Reserve(t.Context(), s.ask("ann")); err == nil || isFinal(err) {
 		t.Errorf("got %+v, %v", hold, err)

@@ -49,7 +49,7 @@ func Example() {
 	// bob: all held true
 	// ann again: sold true <nil>
 	// bob: stock: sold out
-	// {SKU:ticket Total:1 Free:0 Held:0 Sold:1} <nil>
+	// {SKU:ticket Total:1 Free:0 Held:0 Sold:1 Over:0 Paused:false Version:1 Items:[]} <nil>
 }
 
 func check(err error) {

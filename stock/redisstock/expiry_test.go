@@ -187,7 +187,7 @@ func TestABuyerTakesOverItsOwnEndedHoldThoughTheIndexIsLost(t *testing.T) {
 	if _, err := s.store.Reserve(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
-	s.client.Del(t.Context(), s.keys()[2])
+	s.client.Del(t.Context(), s.keys()[1])
 	c.pass(time.Hour)
 	s.hold("ann")
 	s.levels(4, 1, 0)
@@ -220,7 +220,7 @@ func TestAnEndedIDIsForgottenAfterTheRetentionAndThenTooOld(t *testing.T) {
 	}
 	s.hold("ann") // a fresh attempt finds the old ones gone
 	buyer := old.ID.BuyerPart()
-	if kept := s.client.HGet(t.Context(), s.keys()[1], string(buyer[:])).Val(); len(kept) > 40 {
+	if kept := s.client.HGet(t.Context(), s.keys()[0], string(buyer[:])).Val(); len(kept) > 40 {
 		t.Errorf("the ended attempts still stand: %q", kept)
 	}
 }

@@ -4,36 +4,27 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/firstcome/firstcome/internal/redisscript"
+	"github.com/firstcome/firstcome/stock"
 )
 
 // Mutate makes the store run a script in which a guard is missing: each text
 // of edits is replaced by the one that follows it. For tests that prove that
 // some test would notice.
 func Mutate(s *Store, script string, edits ...string) error {
-	source := poolLua
-	var place **redisscript.Script
-	switch script {
-	case "reserve":
-		source, place = source+reserveLua, &s.scripts.reserve
-	case "change":
-		source, place = source+changeLua, &s.scripts.change
-	case "sweep":
-		source, place = source+sweepLua, &s.scripts.sweep
-	case "settle":
-		source, place = source+settleLua, &s.scripts.settle
-	case "levels":
-		source, place = source+levelsLua, &s.scripts.levels
-	case "open":
-		source, place = openLua, &s.scripts.open
-	case "restore":
-		source, place = restoreLua, &s.scripts.restore
-	default:
+	place, ok := map[string]**redisscript.Script{
+		"reserve": &s.scripts.reserve, "change": &s.scripts.change, "sweep": &s.scripts.sweep, "settle": &s.scripts.settle,
+		"forget": &s.scripts.forget, "levels": &s.scripts.levels, "adjust": &s.scripts.adjust, "repair": &s.scripts.repair,
+		"retire": &s.scripts.retire, "drop": &s.scripts.drop, "open": &s.scripts.open, "restore": &s.scripts.restore,
+	}[script]
+	if !ok {
 		return fmt.Errorf("there is no script %q", script)
 	}
+	source := sources[script]
 	for i := 0; i < len(edits); i += 2 {
 		if strings.Count(source, edits[i]) != 1 {
 			return fmt.Errorf("%s.lua holds %q %d times, want once", script, edits[i], strings.Count(source, edits[i]))
@@ -44,7 +35,7 @@ func Mutate(s *Store, script string, edits ...string) error {
 	return nil
 }
 
-// Keys are the pool's keys: meta, reservations, due, journal.
+// Keys are the pool's keys: pool, due, journal.
 func Keys(s *Store, sku string) []string { return keysOf(s.opts.Prefix, partOf(sku)) }
 
 // Waiting is how many reservations of the pool wait for the next flight.
@@ -81,4 +72,23 @@ const SweepIDs = sweepIDs
 func Reconnect(s *Store, client redis.UniversalClient) {
 	s.client = client
 	s.runner = redisscript.NewRunner(client, &redisscript.Options{Timeout: s.opts.Timeout, MaxQueue: s.opts.MaxQueue})
+}
+
+// Repair mends one fault as Reconcile does.
+func Repair(ctx context.Context, s *Store, sku string, f stock.Fault) (stock.Repair, error) {
+	p, err := s.poolOf(ctx, sku)
+	if err != nil {
+		return stock.Repair{}, err
+	}
+	return s.repair(ctx, p, f)
+}
+
+// Forget does one step of a round of forgetting, as if one were due here.
+func Forget(ctx context.Context, s *Store, sku string) (more bool, err error) {
+	p, err := s.poolOf(ctx, sku)
+	if err != nil {
+		return false, err
+	}
+	p.chores.forgotten = time.Time{}
+	return s.forget(ctx, p)
 }

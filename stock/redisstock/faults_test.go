@@ -77,7 +77,7 @@ func TestALostReplyNeverConfirmsCancelsOrReturnsTwice(t *testing.T) {
 		state  stock.State
 		counts [3]int64
 	}{
-		{"confirm", s.store.Confirm, one, stock.Sold, [3]int64{8, 1, 1}},
+		{"confirm", s.confirm, one, stock.Sold, [3]int64{8, 1, 1}},
 		{"cancel", s.store.Cancel, two, stock.Cancelled, [3]int64{9, 0, 1}},
 		{"return", s.store.Return, one, stock.Returned, [3]int64{10, 0, 0}},
 	} {

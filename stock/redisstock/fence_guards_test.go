@@ -2,6 +2,7 @@ package redisstock_test
 
 import (
 	"errors"
+	"regexp"
 	"time"
 
 	"github.com/firstcome/firstcome/stock"
@@ -11,35 +12,35 @@ import (
 var fenceGuards = []guard{
 	{
 		name: "another epoch is fenced", script: "reserve",
-		edits: []string{"(known ~= 0 and known ~= epoch) or", ""},
+		edits: []string{"(ARGV[1] ~= '0' and ARGV[1] ~= epoch) or", ""},
 		promise: func(m *mutant) error {
 			err := m.try(m.ask("ann"))
-			m.set0("epoch", "1")
+			m.edit("m", `^\d+`, "1")
 			return errors.Join(err, wants(m.try(m.ask("bob")), stock.ErrFenced))
 		},
 	},
 	{
 		name: "a lower sequence number is fenced", script: "reserve",
-		edits: []string{" or seq < tonumber(ARGV[2])", ""},
+		edits: []string{" or tonumber(seq) < tonumber(ARGV[2])", ""},
 		promise: func(m *mutant) error {
 			err := errors.Join(m.try(m.ask("ann")), m.try(m.ask("bob")))
-			m.set0("seq", "1")
+			m.edit("m", `^(\d+),\d+`, "$1,1")
 			return errors.Join(err, wants(m.try(m.ask("cay")), stock.ErrFenced))
 		},
 	},
 	{
 		name: "a pool that is being rebuilt is fenced", script: "reserve",
-		edits: []string{"m[7] ~= 'open' or ", ""},
+		edits: []string{"state ~= 'o' or ", ""},
 		promise: func(m *mutant) error {
-			m.set0("state", "rebuilding")
+			m.edit("m", `,o,`, ",b,")
 			return wants(m.try(m.ask("ann")), stock.ErrFenced)
 		},
 	},
 	{
 		name: "an unknown format is refused", script: "reserve",
-		edits: []string{"if m[1] ~= '1' then return {'version', m[1]} end", ""},
+		edits: []string{"if v ~= '1' then return {'version', match(terms, '^%d*')} end", ""},
 		promise: func(m *mutant) error {
-			m.set0("v", "2")
+			m.edit("t", `^1`, "2")
 			if err := m.try(m.ask("ann")); err == nil {
 				return errors.New("a pool of another format was sold from")
 			}
@@ -48,9 +49,9 @@ var fenceGuards = []guard{
 	},
 	{
 		name: "a pool that has a ledger is not sold from without one", script: "reserve",
-		edits: []string{"if m[8] ~= ARGV[3] then return {'ledger', m[8]} end", ""},
+		edits: []string{"if ledger ~= ARGV[3] then return {'ledger', ledger} end", ""},
 		promise: func(m *mutant) error {
-			m.set0("ledger", "1")
+			m.edit("t", `^1,0`, "1,1")
 			if err := m.try(m.ask("ann")); err == nil {
 				return errors.New("it was sold from")
 			}
@@ -59,27 +60,33 @@ var fenceGuards = []guard{
 	},
 	{
 		name: "promised units are not opened anew", script: "open",
-		edits: []string{" or redis.call('HLEN', KEYS[2]) > 0 or redis.call('ZCARD', KEYS[3]) > 0", ""},
+		edits: []string{" or redis.call('HLEN', KEYS[1]) > 0 or redis.call('ZCARD', KEYS[2]) > 0", ""},
 		promise: func(m *mutant) error {
 			err := m.try(m.ask("ann"))
-			m.client.Del(m.t.Context(), m.keys()[0])
+			m.client.HDel(m.t.Context(), m.keys()[0], "t", "m")
 			_, open := m.store.Open(m.t.Context(), m.pool)
 			return errors.Join(err, wants(open, stock.ErrFenced))
 		},
 	},
 }
 
-// set0 changes a field of the meta.
-func (m *mutant) set0(field, value string) {
-	if err := m.client.HSet(m.t.Context(), m.keys()[0], field, value).Err(); err != nil {
-		m.t.Fatal(err)
+// edit changes terms (t) or counts (m) where they match.
+func (s *stand) edit(field, pattern, by string) {
+	s.t.Helper()
+	was := s.client.HGet(s.t.Context(), s.keys()[0], field).Val()
+	is := regexp.MustCompile(pattern).ReplaceAllString(was, by)
+	if is == was {
+		s.t.Fatalf("%s is %s, in which nothing is %s", field, was, pattern)
+	}
+	if err := s.client.HSet(s.t.Context(), s.keys()[0], field, is).Err(); err != nil {
+		s.t.Fatal(err)
 	}
 }
 
 var ledgerGuards = []guard{
 	{
 		name: "nothing is freed past the ledger by a sweep", script: "sweep", ledger: true,
-		edits: []string{"if st == 'h' and ARGV[3] == '0' then", "if st == 'h' then"},
+		edits: []string{"      if ARGV[3] == '0' then", "      if true then"},
 		promise: func(m *mutant) error {
 			id := m.overdue(stock.Keep)
 			return errors.Join(redisstock.SweepOnce(m.t.Context(), m.store, m.pool.SKU), m.is(id, stock.Held), m.counts(9, 1, 0))
@@ -103,7 +110,7 @@ var ledgerGuards = []guard{
 	},
 	{
 		name: "an undecided hold stays in the index when a loser asks", script: "reserve", ledger: true,
-		edits: []string{"if st == 'h' then return", "if st == 'h' and false then return"},
+		edits: []string{"if st == 'h' and at <= tonumber(page[e + 1]) then", "if false then"},
 		pool:  func(p *stock.Pool) { p.Total = 1 },
 		promise: func(m *mutant) error {
 			m.overdue(stock.Undecided)
@@ -115,7 +122,7 @@ var ledgerGuards = []guard{
 	},
 	{
 		name: "a verdict touches only what is still held", script: "settle", ledger: true,
-		edits: []string{"  if st ~= 'h' then\n", "  if not st then\n"},
+		edits: []string{"  if st ~= 'h' or at > now then\n", "  if not st then\n"},
 		promise: func(m *mutant) error {
 			id := m.overdue(stock.Free)
 			m.ledger.verdict = func(stock.ID) stock.Verdict {

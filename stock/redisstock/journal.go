@@ -65,7 +65,7 @@ func following(position string) (string, error) {
 var errEntry = errors.New("malformed events")
 
 // parseEvents reads an entry as pool.lua writes it: "1,epoch,first seq,ms;" and
-// then runs of events of one kind, each a letter, quantity ",", how many ";",
+// then runs of events of one kind, each a letter, amount ",", how many ";",
 // and buyer (12 bytes) and claim (16 bytes) of each.
 func parseEvents(p *pool, text string) ([]stock.Event, error) {
 	head, text, ok := strings.Cut(text, ";")
@@ -76,24 +76,32 @@ func parseEvents(p *pool, text string) ([]stock.Event, error) {
 	if fields[0] != "1" {
 		return nil, fmt.Errorf("format is version %s, this build knows 1", fields[0])
 	}
-	e := stock.Event{SKU: p.sku, Epoch: toInt(fields[1]), Seq: toInt(fields[2]), At: time.UnixMilli(toInt(fields[3]))}
+	e := stock.Event{SKU: p.opened.SKU, Epoch: toInt(fields[1]), Seq: toInt(fields[2]), At: time.UnixMilli(toInt(fields[3]))}
 	copy(e.ID[:8], p.part[:])
 	var events []stock.Event
 	for text != "" {
 		var run string
 		run, text, ok = strings.Cut(text, ";")
-		quantity, count, _ := strings.Cut(run[min(1, len(run)):], ",")
+		said, count, _ := strings.Cut(run[min(1, len(run)):], ",")
 		n := toInt(count)
 		if !ok || n < 1 || n > int64(len(text)/28) {
 			return nil, errEntry
 		}
-		e.Kind, e.Quantity = kindOf(run[0]), toInt(quantity)
-		if e.Kind == 0 || e.Quantity < 1 {
+		am, err := parseAmount(said, p.items())
+		if e.Kind = kindOf(run[0]); e.Kind == 0 || err != nil {
+			return nil, errEntry
+		}
+		if e.Quantity, e.Lines, e.Released = am.lines(p.opened); e.Quantity < 1 {
 			return nil, errEntry
 		}
 		for ; n > 0; n-- {
-			copy(e.ID[8:], text)
-			events = append(events, e)
+			event := e
+			if e.Kind == stock.EventAdded || e.Kind == stock.EventTakenOut {
+				event.ID = stock.ID{}
+			} else {
+				copy(event.ID[8:], text)
+			}
+			events = append(events, event)
 			text = text[28:]
 			e.Seq++
 		}
@@ -113,6 +121,16 @@ func kindOf(letter byte) stock.EventKind {
 		return stock.EventExpired
 	case 'B':
 		return stock.EventReturned
+	case 'E':
+		return stock.EventExtended
+	case 'T':
+		return stock.EventLateConfirmed
+	case 'L':
+		return stock.EventLate
+	case 'A':
+		return stock.EventAdded
+	case 'D':
+		return stock.EventTakenOut
 	default:
 		return 0
 	}

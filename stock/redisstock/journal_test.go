@@ -155,7 +155,7 @@ func TestTrimmingForgetsExactlyWhatWasNamed(t *testing.T) {
 		if left := s.events(); len(left) != 0 {
 			t.Fatalf("left: %+v", left)
 		}
-		if client.Exists(t.Context(), s.keys()[3]).Val() != 1 {
+		if client.Exists(t.Context(), s.keys()[2]).Val() != 1 {
 			t.Error("the empty journal's key is gone")
 		}
 		s.hold("late")
@@ -248,8 +248,8 @@ func TestAJournalThatIsNotOursIsRefusedClearly(t *testing.T) {
 		"", "x", "1,2,3", "2,1,1,1;", "1,1,1,1;R", "1,1,1,1;R1,1;short", "1,1,1,1;Z1,1;" + fmt.Sprintf("%028d", 1),
 		"1,1,1,1;R1,99999999999;" + fmt.Sprintf("%028d", 1), "1,1,1,1;;", "1,1,1,1;R0,1;" + fmt.Sprintf("%028d", 1), "1,1,1,1;R1,0;", "1,1,1,1;R1,-1;",
 	} {
-		client.XTrimMaxLen(t.Context(), s.keys()[3], 0)
-		client.XAdd(t.Context(), &redis.XAddArgs{Stream: s.keys()[3], Values: []string{"e", entry}})
+		client.XTrimMaxLen(t.Context(), s.keys()[2], 0)
+		client.XAdd(t.Context(), &redis.XAddArgs{Stream: s.keys()[2], Values: []string{"e", entry}})
 		if got, err := s.store.ReadJournal(t.Context(), s.pool.SKU, 10); err == nil {
 			t.Errorf("%q was read as %+v", entry, got)
 		}

@@ -6,17 +6,16 @@ import (
 	"github.com/firstcome/firstcome/stock"
 )
 
-// keysOf returns a pool's keys: meta, reservations, due, journal. The hash tag
-// is a digest, so all four share a slot that no user text chooses.
+// keysOf returns a pool's keys: pool, due, journal. The hash tag is a digest,
+// so all share a slot that no user text chooses.
 func keysOf(prefix string, part [8]byte) []string {
 	tag := prefix + ":stock:1:{" + hex.EncodeToString(part[:]) + "}:"
-	return []string{tag + "meta", tag + "res", tag + "due", tag + "journal"}
+	return []string{tag + "pool", tag + "due", tag + "journal"}
 }
 
 const (
-	metaKey = iota
-	_       // reservations
-	_       // due
+	poolKey = iota
+	dueKey
 	journalKey
 )
 

@@ -15,9 +15,9 @@ import (
 const short = 150 * time.Millisecond
 
 // oneUnit is a shop on real servers that has one unit, held shortly by ann.
-func oneUnit(t *testing.T, opts *sqlledger.Options) (*shop, stock.Hold) {
+func oneUnit(t *testing.T, opts *sqlledger.Options, unpaid stock.Unpaid) (*shop, stock.Hold) {
 	t.Helper()
-	s := newShop(t, testenv.Redis(t).Client(t), newServerLedger(t, opts), nil, func(p *stock.Pool) { p.Total, p.Hold = 1, short })
+	s := newShop(t, testenv.Redis(t).Client(t), newServerLedger(t, opts), nil, func(p *stock.Pool) { p.Total, p.Hold, p.Unpaid = 1, short, unpaid })
 	return s, s.hold("ann")
 }
 
@@ -37,7 +37,7 @@ func (s *shop) begin(hold stock.Hold, buyer string) *sql.Tx {
 
 func TestAnOrderThatIsOpenAtItsExpiryAndCommitsKeepsItsUnit(t *testing.T) {
 	t.Parallel()
-	s, hold := oneUnit(t, &sqlledger.Options{ExpireWait: time.Millisecond, Unpaid: sqlledger.KeepUnits})
+	s, hold := oneUnit(t, &sqlledger.Options{ExpireWait: time.Millisecond}, stock.KeepUnits)
 	tx := s.begin(hold, "ann")
 	awaitServer(t, s.client, short)
 	for range 3 { // while it is open the unit is neither resold nor sold out
@@ -63,7 +63,7 @@ func TestAnOrderThatIsOpenAtItsExpiryAndCommitsKeepsItsUnit(t *testing.T) {
 
 func TestAnOrderThatIsOpenAtItsExpiryAndRollsBackGivesItsUnitToAnother(t *testing.T) {
 	t.Parallel()
-	s, hold := oneUnit(t, patient)
+	s, hold := oneUnit(t, patient, stock.LoseUnits)
 	tx := s.begin(hold, "ann")
 	awaitServer(t, s.client, short)
 	if _, err := s.store.Reserve(t.Context(), s.ask("bob")); !errors.Is(err, stock.ErrAllHeld) {
@@ -86,7 +86,7 @@ func TestAnOrderThatIsOpenAtItsExpiryAndRollsBackGivesItsUnitToAnother(t *testin
 
 func TestAnOrderThatComesAfterItsUnitWentToAnotherIsTooLate(t *testing.T) {
 	t.Parallel()
-	s, hold := oneUnit(t, nil)
+	s, hold := oneUnit(t, nil, stock.LoseUnits)
 	awaitServer(t, s.client, short)
 	other := s.take("bob")
 	if err := s.place(hold, "ann"); !errors.Is(err, stock.ErrTooLate) {
@@ -166,27 +166,27 @@ func TestABuyerAtItsLimitWithAnUndecidedHoldIsRefusedAtOnce(t *testing.T) {
 func TestTheLedgersVerdictsReachTheStore(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		unpaid  sqlledger.Unpaid
+		unpaid  stock.Unpaid
 		prepare func(s *shop, hold stock.Hold) error
 		state   stock.State
 		counts  [3]int64
 	}{
 		"no order: the unit is free": {
-			sqlledger.LoseUnits, func(*shop, stock.Hold) error { return nil }, stock.Expired, [3]int64{1, 0, 0},
+			stock.LoseUnits, func(*shop, stock.Hold) error { return nil }, stock.Expired, [3]int64{1, 0, 0},
 		},
 		"an unpaid order loses its unit": {
-			sqlledger.LoseUnits, func(s *shop, h stock.Hold) error { return s.place(h, "ann") }, stock.Expired, [3]int64{1, 0, 0},
+			stock.LoseUnits, func(s *shop, h stock.Hold) error { return s.place(h, "ann") }, stock.Expired, [3]int64{1, 0, 0},
 		},
 		"an unpaid order keeps its unit": {
-			sqlledger.KeepUnits, func(s *shop, h stock.Hold) error { return s.place(h, "ann") }, stock.Held, [3]int64{0, 1, 0},
+			stock.KeepUnits, func(s *shop, h stock.Hold) error { return s.place(h, "ann") }, stock.Held, [3]int64{0, 1, 0},
 		},
 		"a sale the store had not heard of is sold": {
-			sqlledger.LoseUnits, func(s *shop, h stock.Hold) error { return errors.Join(s.place(h, "ann"), s.sell(h.ID)) }, stock.Sold, [3]int64{0, 0, 1},
+			stock.LoseUnits, func(s *shop, h stock.Hold) error { return errors.Join(s.place(h, "ann"), s.sell(h.ID)) }, stock.Sold, [3]int64{0, 0, 1},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, hold := oneUnit(t, &sqlledger.Options{Unpaid: test.unpaid})
+			s, hold := oneUnit(t, nil, test.unpaid)
 			if err := test.prepare(s, hold); err != nil {
 				t.Fatal(err)
 			}
@@ -207,7 +207,7 @@ func TestTheLedgersVerdictsReachTheStore(t *testing.T) {
 
 func TestAKeptOrderEndsOnlyByItsApplication(t *testing.T) {
 	t.Parallel()
-	s, hold := oneUnit(t, &sqlledger.Options{Unpaid: sqlledger.KeepUnits})
+	s, hold := oneUnit(t, nil, stock.KeepUnits)
 	if err := s.place(hold, "ann"); err != nil {
 		t.Fatal(err)
 	}

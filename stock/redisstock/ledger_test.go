@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -251,7 +252,7 @@ func (s *shop) runUntilMarked() {
 	defer stop()
 	var run sync.WaitGroup
 	run.Go(func() { _ = s.store.Run(ctx) })
-	seq := s.client.HGet(ctx, s.keys()[0], "seq").Val()
+	seq := strings.Split(s.client.HGet(ctx, s.keys()[0], "m").Val(), ",")[1]
 	until(s.t, "the mark is saved", func() bool {
 		_, mark, err := s.books.Pool(ctx, s.pool.SKU)
 		return err == nil && seq == itoa(mark.Seq)

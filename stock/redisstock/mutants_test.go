@@ -34,7 +34,7 @@ type mutant struct {
 
 func TestEveryGuardIsNeeded(t *testing.T) {
 	t.Parallel()
-	for _, guards := range [][]guard{idGuards, timeGuards, fenceGuards, ledgerGuards} {
+	for _, guards := range [][]guard{idGuards, timeGuards, lifeGuards, fenceGuards, ledgerGuards} {
 		for _, g := range guards {
 			t.Run(g.name, func(t *testing.T) {
 				t.Parallel()
@@ -96,23 +96,38 @@ func (s *stand) is(id stock.ID, want stock.State) error {
 
 // judge is a ledger whose verdicts the test gives.
 type judge struct {
-	pool    stock.Pool
+	terms   stock.Terms
 	mark    stock.Mark
 	verdict func(id stock.ID) stock.Verdict
 	asked   int
 }
 
-func (j *judge) Open(_ context.Context, p stock.Pool) (stock.Mark, bool, error) {
+func (j *judge) Open(_ context.Context, p stock.Pool) (stock.Terms, stock.Mark, bool, error) {
 	existed := j.mark.Epoch != 0
 	if !existed {
-		j.pool, j.mark = p, stock.Mark{Epoch: 1}
+		j.terms, j.mark = stock.Terms{Pool: p, Version: 1}, stock.Mark{Epoch: 1}
 	}
-	return j.mark, existed, nil
+	return j.terms, j.mark, existed, nil
 }
 
-func (j *judge) Pool(context.Context, string) (stock.Pool, stock.Mark, error) {
-	return j.pool, j.mark, nil
+func (j *judge) Pool(context.Context, string) (stock.Terms, stock.Mark, error) {
+	return j.terms, j.mark, nil
 }
+
+func (j *judge) Adjust(_ context.Context, a stock.Adjustment) (stock.Terms, error) {
+	next, _, err := j.terms.Adjust(&a)
+	j.terms = next
+	return next, err
+}
+
+func (j *judge) Find(_ context.Context, _ string, ids []stock.ID) ([]stock.Entry, error) {
+	entries := make([]stock.Entry, len(ids))
+	for i, id := range ids {
+		entries[i].ID = id
+	}
+	return entries, nil
+}
+func (j *judge) Retire(context.Context, string) error               { return nil }
 func (j *judge) SaveMark(context.Context, string, stock.Mark) error { return nil }
 
 func (j *judge) Expire(_ context.Context, _ string, ids []stock.ID) ([]stock.Verdict, error) {
@@ -162,7 +177,7 @@ func TestAnIDWithAnotherBuyersClaimTouchesNothing(t *testing.T) {
 	s := newStand(t, mustStore(t, client, nil, nil), client, nil)
 	mine := s.hold("ann").ID
 	foreign := stock.NewID(s.pool.SKU, "bob", mine.ClaimPart())
-	for _, step := range []func(context.Context, stock.ID) (stock.Hold, error){s.store.Confirm, s.store.Cancel, s.store.Return, s.store.Lookup} {
+	for _, step := range []func(context.Context, stock.ID) (stock.Hold, error){s.confirm, s.store.Cancel, s.store.Return, s.store.Lookup} {
 		if hold, err := step(t.Context(), foreign); !errors.Is(err, stock.ErrNotFound) {
 			t.Errorf("got %+v, %v", hold, err)
 		}

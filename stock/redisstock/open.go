@@ -18,16 +18,16 @@ func (s *Store) Open(ctx context.Context, p stock.Pool) (stock.Levels, error) {
 		return stock.Levels{}, err
 	}
 	if s.ledger == nil {
-		return s.create(ctx, p, stock.Mark{}, true)
+		return s.create(ctx, &p, &stock.Terms{Pool: p, Version: 1}, stock.Mark{}, true)
 	}
-	mark, existed, err := s.ledger.Open(ctx, p)
+	terms, mark, existed, err := s.ledger.Open(ctx, p)
 	if err != nil {
 		return stock.Levels{}, fmt.Errorf("open in ledger: %w", err)
 	}
-	levels, err := s.create(ctx, p, mark, !existed)
+	levels, err := s.create(ctx, &p, &terms, mark, !existed)
 	if existed && errors.Is(err, stock.ErrFenced) {
 		// Another process may be between the two steps at this moment.
-		return s.awaitPool(ctx, p, mark)
+		return s.awaitPool(ctx, &p, &terms, mark)
 	}
 	return levels, err
 }
@@ -36,13 +36,13 @@ func (s *Store) Open(ctx context.Context, p stock.Pool) (stock.Levels, error) {
 // the pool and not yet created it.
 const openPatience = time.Second
 
-func (s *Store) awaitPool(ctx context.Context, p stock.Pool, mark stock.Mark) (stock.Levels, error) {
+func (s *Store) awaitPool(ctx context.Context, p *stock.Pool, terms *stock.Terms, mark stock.Mark) (stock.Levels, error) {
 	end := time.Now().Add(openPatience)
 	for {
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return stock.Levels{}, err
 		}
-		levels, err := s.create(ctx, p, mark, false)
+		levels, err := s.create(ctx, p, terms, mark, false)
 		if !errors.Is(err, stock.ErrFenced) || time.Now().After(end) {
 			return levels, err
 		}
@@ -52,15 +52,20 @@ func (s *Store) awaitPool(ctx context.Context, p stock.Pool, mark stock.Mark) (s
 	}
 }
 
-// create runs open.lua and makes the pool known to this process.
-func (s *Store) create(ctx context.Context, p stock.Pool, mark stock.Mark, missing bool) (stock.Levels, error) {
+// create runs open.lua and makes the pool known to this process. missing lets
+// it make a pool that is not there.
+func (s *Store) create(ctx context.Context, p *stock.Pool, terms *stock.Terms, mark stock.Mark, missing bool) (stock.Levels, error) {
 	part := partOf(p.SKU)
-	flag := "0"
-	if missing {
-		flag = "1"
+	opened, err := openedText(p)
+	if err != nil {
+		return stock.Levels{}, fmt.Errorf("redisstock: open: %w", err)
 	}
-	args := append([]any{mark.Epoch, flag, s.ledgerFlag()}, terms(p)...)
-	raw, err := s.runner.RunNow(ctx, s.scripts.open, keysOf(s.opts.Prefix, part), args...)
+	fresh := ",0,o,0;"
+	for _, item := range itemsOf(&terms.Pool) {
+		fresh += fmt.Sprintf("%d,0,0;", item.Total)
+	}
+	raw, err := s.runner.RunNow(ctx, s.scripts.open, keysOf(s.opts.Prefix, part),
+		mark.Epoch, bit(missing), termsText(terms, s.ledgerFlag()), fresh, opened)
 	if err != nil {
 		return stock.Levels{}, unknown("open", err)
 	}
@@ -68,28 +73,45 @@ func (s *Store) create(ctx context.Context, p stock.Pool, mark stock.Mark, missi
 	if len(list) == 0 {
 		return stock.Levels{}, fmt.Errorf("redisstock: unexpected reply %T", raw)
 	}
-	switch status := toString(list[0]); status {
-	case "created", "same":
-		seen := stock.Mark{Epoch: toInt(list[1]), Seq: toInt(list[2])}
-		if s.ledger != nil && seen.Seq < mark.Seq {
-			s.adopt(part, p.SKU, mark)
-			return stock.Levels{}, stock.ErrFenced // the server has lost writes that the ledger heard of
-		}
-		h := s.adopt(part, p.SKU, seen)
-		h.sawOpen(seen, s.ledger == nil)
-		return stock.Levels{SKU: p.SKU, Total: toInt(list[3]), Free: toInt(list[4]), Held: toInt(list[5]), Sold: toInt(list[6])}, nil
-	case "other":
+	switch status := toString(list[0]); {
+	case (status == "created" || status == "same") && len(list) == 3:
+		return s.opened(p, mark, toString(list[1]), toString(list[2]))
+	case status == "other" && s.ledger != nil && len(list) == 3: // the ledger has compared already
+		return s.opened(p, mark, toString(list[1]), toString(list[2]))
+	case status == "other":
 		return stock.Levels{}, stock.ErrPoolExists
-	case "missing", "fenced":
+	case status == "retired":
+		return stock.Levels{}, stock.ErrRetired
+	case status == "missing" || status == "fenced":
 		if s.ledger != nil {
-			s.adopt(part, p.SKU, mark)
+			s.adopt(part, p, mark)
 		}
 		return stock.Levels{}, stock.ErrFenced
-	case "version":
-		return stock.Levels{}, fmt.Errorf("redisstock: the pool's format is version %v, this build knows 1", list[1])
+	case status == "version":
+		return stock.Levels{}, wrongVersion(list)
 	default:
 		return stock.Levels{}, fmt.Errorf("redisstock: unexpected reply %q", status)
 	}
+}
+
+// opened takes over a pool that stands with the terms and counts given.
+func (s *Store) opened(p *stock.Pool, mark stock.Mark, termsOf, counts string) (stock.Levels, error) {
+	terms, err := parseTerms(termsOf, p)
+	if err != nil {
+		return stock.Levels{}, err
+	}
+	seen, items, err := parseCounts(counts)
+	if err != nil {
+		return stock.Levels{}, err
+	}
+	part := partOf(p.SKU)
+	if s.ledger != nil && seen.Seq < mark.Seq {
+		s.adopt(part, p, mark)
+		return stock.Levels{}, stock.ErrFenced // the server has lost writes that the ledger heard of
+	}
+	h := s.adopt(part, p, seen)
+	h.sawOpen(seen, s.ledger == nil)
+	return levelsOf(&terms, items), nil
 }
 
 // sawOpen takes over the mark of an opened pool. Without a ledger nobody can
@@ -103,25 +125,45 @@ func (p *pool) sawOpen(m stock.Mark, accept bool) {
 	}
 }
 
-// terms are a pool's settings as the scripts take them.
-func terms(p stock.Pool) []any {
-	return []any{p.SKU, p.Total, p.Limit, p.Hold.Milliseconds(), millis(p.Opens), millis(p.Closes)}
-}
-
 // Levels implements [stock.Store].
 func (s *Store) Levels(ctx context.Context, sku string) (stock.Levels, error) {
 	p, err := s.poolOf(ctx, sku)
 	if err != nil {
 		return stock.Levels{}, err
 	}
-	r, err := s.call(ctx, p, true, s.scripts.levels)
+	state, err := s.stateOf(ctx, p, true)
+	return state.levels, err
+}
+
+// standing is a pool's terms and counts at one moment.
+type standing struct {
+	terms  stock.Terms
+	text   string // the terms as they stand there
+	counts string // the counts likewise
+	mark   stock.Mark
+	levels stock.Levels
+}
+
+func (s *Store) stateOf(ctx context.Context, p *pool, shared bool) (standing, error) {
+	r, err := s.call(ctx, p, shared, s.scripts.levels, 2)
 	if err != nil {
-		return stock.Levels{}, err
+		return standing{}, err
 	}
-	if len(r.rest) < 4 {
-		return stock.Levels{}, errors.New("redisstock: short reply")
+	return readStanding(p, toString(r.rest[0]), toString(r.rest[1]))
+}
+
+func readStanding(p *pool, terms, counts string) (standing, error) {
+	st := standing{text: terms, counts: counts}
+	var err error
+	if st.terms, err = parseTerms(terms, p.opened); err != nil {
+		return st, err
 	}
-	return stock.Levels{SKU: sku, Total: toInt(r.rest[0]), Free: toInt(r.rest[1]), Held: toInt(r.rest[2]), Sold: toInt(r.rest[3])}, nil
+	var items []count
+	if st.mark, items, err = parseCounts(counts); err != nil {
+		return st, err
+	}
+	st.levels = levelsOf(&st.terms, items)
+	return st, nil
 }
 
 // pause waits, or returns the reason why ctx ended.

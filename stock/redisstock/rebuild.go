@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/firstcome/firstcome/stock"
@@ -30,7 +31,10 @@ func (s *Store) Rebuild(ctx context.Context, sku string) (stock.Levels, error) {
 		if err != nil {
 			return stock.Levels{}, fmt.Errorf("rebuild: %w", err)
 		}
-		p := s.adopt(partOf(sku), sku, mark)
+		if terms.Retired {
+			return stock.Levels{}, stock.ErrRetired
+		}
+		p := s.adopt(partOf(sku), &terms.Pool, mark)
 		if levels, ok := s.standing(ctx, p, mark); ok {
 			return levels, nil
 		}
@@ -40,7 +44,7 @@ func (s *Store) Rebuild(ctx context.Context, sku string) (stock.Levels, error) {
 		}
 		err = errOvertaken
 		if raised {
-			err = s.restore(ctx, p, terms, mark.Epoch)
+			err = s.restore(ctx, p, &terms, mark.Epoch)
 		}
 		if errors.Is(err, errOvertaken) {
 			// To raise it again at once would overtake the other in turn, for ever.
@@ -56,25 +60,22 @@ func (s *Store) Rebuild(ctx context.Context, sku string) (stock.Levels, error) {
 // nothing that is known of.
 func (s *Store) standing(ctx context.Context, p *pool, mark stock.Mark) (stock.Levels, bool) {
 	p.saw(mark)
-	r, err := s.call(ctx, p, false, s.scripts.levels)
-	if err != nil || r.epoch != mark.Epoch || len(r.rest) < 4 {
-		return stock.Levels{}, false
-	}
-	return stock.Levels{SKU: p.sku, Total: toInt(r.rest[0]), Free: toInt(r.rest[1]), Held: toInt(r.rest[2]), Sold: toInt(r.rest[3])}, true
+	st, err := s.stateOf(ctx, p, false)
+	return st.levels, err == nil && st.mark.Epoch == mark.Epoch
 }
 
 // awaitRebuild waits while the process that raised the epoch makes progress.
 func (s *Store) awaitRebuild(ctx context.Context, p *pool) error {
 	last, since := "", time.Now()
 	for time.Since(since) < rebuildPatience {
-		_, mark, err := s.ledger.Pool(ctx, p.sku)
+		_, mark, err := s.ledger.Pool(ctx, p.opened.SKU)
 		if err != nil {
 			return err
 		}
 		if _, ok := s.standing(ctx, p, mark); ok {
 			return nil
 		}
-		progress, err := s.client.HMGet(ctx, p.keys[metaKey], "epoch", "step").Result()
+		progress, err := s.client.HMGet(ctx, p.keys[poolKey], "m", "s").Result()
 		if err != nil {
 			return unknown("read progress", err)
 		}
@@ -89,26 +90,40 @@ func (s *Store) awaitRebuild(ctx context.Context, p *pool) error {
 }
 
 // restore writes the pool anew, page by page; the pool opens with the last.
-func (s *Store) restore(ctx context.Context, p *pool, t stock.Pool, epoch int64) error {
-	if err := s.restoreStep(ctx, p, epoch, 0, "begin", terms(t)...); err != nil {
+// Terms that are adjusted meanwhile are put right by [Store.Run].
+func (s *Store) restore(ctx context.Context, p *pool, t *stock.Terms, epoch int64) error {
+	opened, err := openedText(&t.Pool)
+	if err != nil {
+		return fmt.Errorf("redisstock: %w", err)
+	}
+	var zero, totals strings.Builder
+	for _, item := range itemsOf(&t.Pool) {
+		zero.WriteString("0,0,0;")
+		fmt.Fprintf(&totals, "%d;", item.Total)
+	}
+	if err := s.restoreStep(ctx, p, epoch, 0, "begin", termsText(t, s.ledgerFlag()), opened, zero.String()); err != nil {
 		return err
 	}
 	step, after := int64(1), stock.ID{}
 	for {
-		page, err := s.ledger.Entries(ctx, p.sku, after, rebuildPage)
+		page, err := s.ledger.Entries(ctx, p.opened.SKU, after, rebuildPage)
 		if err != nil {
 			return fmt.Errorf("read entries: %w", err)
 		}
 		if len(page) == 0 {
 			break
 		}
-		if err := s.restoreStep(ctx, p, epoch, step, "load", packEntries(page)); err != nil {
+		blob, err := packEntries(page, p.opened)
+		if err != nil {
+			return err
+		}
+		if err := s.restoreStep(ctx, p, epoch, step, "load", blob); err != nil {
 			return err
 		}
 		after = page[len(page)-1].ID
 		step++
 	}
-	if err := s.restoreStep(ctx, p, epoch, step, "end"); err != nil {
+	if err := s.restoreStep(ctx, p, epoch, step, "end", totals.String()); err != nil {
 		return err
 	}
 	p.saw(stock.Mark{Epoch: epoch})
@@ -131,18 +146,23 @@ func (s *Store) restoreStep(ctx context.Context, p *pool, epoch, step int64, kin
 	return nil
 }
 
-func packEntries(page []stock.Entry) []byte {
+func packEntries(page []stock.Entry, p *stock.Pool) ([]byte, error) {
 	blob := make([]byte, 0, 64*len(page))
-	for _, e := range page {
+	for i := range page {
+		e := &page[i]
+		text, err := entryAmount(e, p)
+		if err != nil {
+			return nil, fmt.Errorf("redisstock: entry %v: %w", e.ID, err)
+		}
 		blob = append(blob, e.ID[8:]...)
 		if e.State == stock.Sold {
 			blob = append(blob, 's')
 		} else {
 			blob = append(blob, 'h')
 		}
-		blob = strconv.AppendInt(blob, e.Quantity, 10)
+		blob = append(blob, text...)
 		blob = strconv.AppendInt(append(blob, ','), millis(e.Expires), 10)
 		blob = append(blob, ';')
 	}
-	return blob
+	return blob, nil
 }

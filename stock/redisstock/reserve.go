@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,15 +11,23 @@ import (
 	"github.com/firstcome/firstcome/stock"
 )
 
+// ask is one request, and its amount where it has lines.
+type ask struct {
+	*stock.Request
+	units []int64 // of each item, nil for a pool of one
+}
+
 // answer is one request's part of a reserve reply.
 type answer struct {
 	kind     byte // as reserve.lua has it
 	state    byte
-	quantity int64
-	at       int64 // expiry or wait in ms
+	amount   string
+	item     int
+	at       int64 // expiry, wait in ms, or what remains
 	expires  int64
 	epoch    int64
 	seq      int64
+	replicas int
 }
 
 // Reserve implements [stock.Store]. Requests of one pool that arrive while a
@@ -38,19 +43,26 @@ func (s *Store) Reserve(ctx context.Context, r stock.Request) (stock.Hold, error
 			return stock.Hold{}, err
 		}
 	}
+	q := ask{Request: &r}
+	if err := p.basket(&q); err != nil {
+		return stock.Hold{}, err
+	}
 	if r.First {
-		if err := p.remembered(r.Quantity, atTheDesk); err != nil {
+		if err := p.remembered(&q, atTheDesk); err != nil {
 			return stock.Hold{}, err
 		}
 	}
 	freed := p.freed.Load()
 	for {
-		a, err := p.queue.Do(ctx, &r)
+		a, err := p.queue.Do(ctx, q)
 		if err != nil {
-			return stock.Hold{}, s.reserveError(err)
+			return stock.Hold{}, reserveError(err)
+		}
+		if a.kind == 'o' && s.ledger != nil {
+			return s.bygone(ctx, p, &q)
 		}
 		if a.kind != 'm' {
-			return s.settle(p, &r, a, freed)
+			return s.settle(p, &q, a, freed)
 		}
 		if err := s.makeRoom(ctx, p); err != nil {
 			return stock.Hold{}, err
@@ -58,49 +70,145 @@ func (s *Store) Reserve(ctx context.Context, r stock.Request) (stock.Hold, error
 	}
 }
 
-func (s *Store) reserveError(err error) error {
-	if errors.Is(err, stock.ErrFenced) || errors.Is(err, stock.ErrUnknownSKU) || errors.Is(err, stock.ErrUnknown) {
+// basket fills in what the lines come to.
+func (p *pool) basket(q *ask) error {
+	if len(q.Lines) == 0 && len(p.opened.Items) == 0 {
+		return nil
+	}
+	if len(q.Lines) == 0 {
+		return fmt.Errorf("%w: %q has several SKUs, so the request needs Lines", stock.ErrInvalid, q.SKU)
+	}
+	units, err := p.opened.Basket(q.Lines)
+	if err != nil {
 		return err
 	}
-	return unknown("reserve", err)
+	q.Quantity = 0
+	for _, n := range units {
+		q.Quantity += n
+	}
+	if len(units) > 1 {
+		q.units = units
+	}
+	return nil
+}
+
+// of is how many units of an item are asked for.
+func (q *ask) of(item int) int64 {
+	if q.units == nil {
+		return q.Quantity
+	}
+	return q.units[item]
+}
+
+// bygone answers an attempt that is older than what Redis remembers: by the
+// ledger's row, where it has one.
+func (s *Store) bygone(ctx context.Context, p *pool, q *ask) (stock.Hold, error) {
+	entries, err := s.ledger.Find(ctx, p.opened.SKU, []stock.ID{q.ID})
+	if err != nil {
+		return stock.Hold{}, fmt.Errorf("ask the ledger about an old attempt: %w", err)
+	}
+	if len(entries) != 1 || entries[0].State == 0 || entries[0].Buyer != q.Buyer {
+		return stock.Hold{}, stock.ErrTooLate
+	}
+	e := entries[0]
+	mark := p.current()
+	hold := stock.Hold{
+		ID: q.ID, SKU: q.SKU, Quantity: e.Quantity, Lines: e.Lines, Released: e.Released, State: e.State,
+		Expires: e.Expires, Epoch: mark.Epoch, Seq: mark.Seq, Repeated: true,
+	}
+	if hold.Asked() != q.Quantity {
+		return stock.Hold{}, q.mismatch()
+	}
+	return hold, nil
+}
+
+func (q *ask) mismatch() error {
+	if q.units != nil {
+		return &stock.MismatchError{Field: "lines"}
+	}
+	return &stock.MismatchError{Field: "quantity"}
+}
+
+// reserveError leaves what a flight has said as it is.
+func reserveError(err error) error {
+	for _, ours := range []error{coalesce.ErrFull, coalesce.ErrNotSent, coalesce.ErrInFlight} {
+		if errors.Is(err, ours) {
+			return unknown("reserve", err)
+		}
+	}
+	return err
 }
 
 // settle turns an answer into the caller's terms. freed is the pool's count
 // from before the question.
-func (s *Store) settle(p *pool, r *stock.Request, a answer, freed uint64) (stock.Hold, error) {
-	hold := stock.Hold{ID: r.ID, SKU: r.SKU, Quantity: r.Quantity, Epoch: a.epoch, Seq: a.seq}
-	wait := time.Duration(a.at) * time.Millisecond
+func (s *Store) settle(p *pool, q *ask, a answer, freed uint64) (stock.Hold, error) {
 	switch a.kind {
 	case 'h':
-		hold.State, hold.Expires = stock.Held, time.UnixMilli(a.expires)
-		return hold, nil
+		return stock.Hold{
+			ID: q.ID, SKU: q.SKU, Quantity: q.Quantity, Lines: p.opened.Lines(q.units), State: stock.Held,
+			Expires: time.UnixMilli(a.expires), Epoch: a.epoch, Seq: a.seq, Replicas: a.replicas,
+		}, nil
 	case 'e':
-		hold.State, hold.Expires, hold.Repeated = stateOf(a.state), time.UnixMilli(a.at), true
-		return hold, nil
+		return p.hold(q.ID, a.state, a.amount, a.at, stock.Hold{Epoch: a.epoch, Seq: a.seq, Repeated: true, Replicas: a.replicas})
 	case 'q':
-		return stock.Hold{}, &stock.MismatchError{Field: "quantity"}
-	case 'o', 'd':
-		return stock.Hold{}, stock.ErrTooLate
-	case 'n':
-		return stock.Hold{}, &stock.NotOpenError{RetryAfter: wait}
-	case 'c':
-		return stock.Hold{}, stock.ErrClosed
-	case 'l':
-		return stock.Hold{}, &stock.LimitError{Remaining: a.quantity}
-	case 't':
-		return stock.Hold{}, stock.ErrTooManyAttempts
-	case 'j':
-		return stock.Hold{}, stock.ErrJournalFull
-	case 'a':
-		err := &stock.AllHeldError{RetryAfter: wait}
-		p.remember(r.Quantity, err, min(s.opts.Memory, wait), freed)
-		return stock.Hold{}, err
-	case 's':
-		p.remember(r.Quantity, stock.ErrSoldOut, s.opts.Memory, freed)
-		return stock.Hold{}, stock.ErrSoldOut
+		return stock.Hold{}, q.mismatch()
+	case 'u':
+		return stock.Hold{}, stock.ErrUnknownSKU
 	default:
-		return stock.Hold{}, fmt.Errorf("redisstock: unexpected answer %q", a.kind)
+		return stock.Hold{}, s.no(p, q, a, freed)
 	}
+}
+
+// hold fills in what a record says.
+func (p *pool) hold(id stock.ID, state byte, text string, at int64, h stock.Hold) (stock.Hold, error) {
+	am, err := parseAmount(text, p.items())
+	if err != nil {
+		return stock.Hold{}, err
+	}
+	h.ID, h.SKU, h.State, h.Late, h.Expires = id, p.opened.SKU, stateOf(state), state == 't', time.UnixMilli(at)
+	h.Quantity, h.Lines, h.Released = am.lines(p.opened)
+	return h, nil
+}
+
+// no is the error of a refusal. What holds for others too is remembered.
+func (s *Store) no(p *pool, q *ask, a answer, freed uint64) error {
+	wait := time.Duration(a.at) * time.Millisecond
+	switch a.kind {
+	case 'o', 'd':
+		return stock.ErrTooLate
+	case 'p':
+		return stock.ErrPaused
+	case 'n':
+		return &stock.NotOpenError{RetryAfter: wait}
+	case 'c':
+		return stock.ErrClosed
+	case 'l':
+		return &stock.LimitError{Remaining: a.at}
+	case 'L':
+		return p.about(a.item, &stock.LimitError{Remaining: a.at})
+	case 't':
+		return stock.ErrTooManyAttempts
+	case 'j':
+		return stock.ErrJournalFull
+	case 'a', 'A':
+		err := p.about(a.item, &stock.AllHeldError{RetryAfter: wait})
+		p.remember(q.of(a.item), a.item, err, min(s.opts.Memory, wait), freed)
+		return err
+	case 's', 'S':
+		err := p.about(a.item, stock.ErrSoldOut)
+		p.remember(q.of(a.item), a.item, err, s.opts.Memory, freed)
+		return err
+	default:
+		return fmt.Errorf("redisstock: unexpected answer %q", a.kind)
+	}
+}
+
+// about names the item that a refusal is about, where there are several.
+func (p *pool) about(item int, err error) error {
+	if len(p.opened.Items) == 0 {
+		return err
+	}
+	return &stock.ItemError{SKU: p.opened.Items[item].SKU, Err: err}
 }
 
 // stateOf reads a record's letter. A hold without an end is a hold.
@@ -108,11 +216,11 @@ func stateOf(letter byte) stock.State {
 	switch letter {
 	case 'h', 'k':
 		return stock.Held
-	case 's':
+	case 's', 't':
 		return stock.Sold
 	case 'c':
 		return stock.Cancelled
-	case 'x':
+	case 'x', 'l':
 		return stock.Expired
 	case 'r':
 		return stock.Returned
@@ -124,6 +232,7 @@ func stateOf(letter byte) stock.State {
 // refusal is a "no" that first attempts hear from memory for a moment.
 type refusal struct {
 	quantity int64 // and more
+	item     int
 	err      error
 	renew    time.Time // from then on one caller is let through, to renew it
 	until    time.Time // on the monotonic clock, as renew
@@ -139,28 +248,34 @@ const (
 	atTheDesk        // Reserve
 )
 
-func (p *pool) remember(quantity int64, err error, d time.Duration, freed uint64) {
+func (p *pool) remember(quantity int64, item int, err error, d time.Duration, freed uint64) {
 	if d > 0 {
 		now := time.Now()
-		p.losers.Store(&refusal{quantity: quantity, err: err, renew: now.Add(d / 4), until: now.Add(d), freed: freed})
+		p.losers.Store(&refusal{quantity: quantity, item: item, err: err, renew: now.Add(d / 4), until: now.Add(d), freed: freed})
 	}
 }
 
 // Refused returns the refusal that this process remembers for so many units of
-// a SKU ([stock.ErrSoldOut] or [stock.ErrAllHeld]), nil where it remembers
-// none. It asks nobody and takes nanoseconds. Like the memory in Reserve it
-// lasts Options.Memory at most and is for first attempts only: an attempt that
-// was made before must be asked about.
-func (s *Store) Refused(sku string, quantity int64) error {
-	if p, ok := s.known(partOf(sku)); ok {
-		return p.remembered(quantity, atTheDoor)
+// a SKU, or for the lines of a basket ([stock.ErrSoldOut] or
+// [stock.ErrAllHeld]), nil where it remembers none. It asks nobody and takes
+// nanoseconds. Like the memory in Reserve it lasts Options.Memory at most and
+// is for first attempts only: an attempt that was made before must be asked
+// about.
+func (s *Store) Refused(sku string, quantity int64, lines ...stock.Line) error {
+	p, ok := s.known(partOf(sku))
+	if !ok {
+		return nil
+	}
+	q := ask{Request: &stock.Request{SKU: sku, Quantity: quantity, Lines: lines}}
+	if p.basket(&q) == nil { // else Reserve says what is wrong with it
+		return p.remembered(&q, atTheDoor)
 	}
 	return nil
 }
 
-func (p *pool) remembered(quantity int64, place int) error {
+func (p *pool) remembered(q *ask, place int) error {
 	no := p.losers.Load()
-	if no == nil || quantity < no.quantity || no.freed != p.freed.Load() {
+	if no == nil || q.of(no.item) < no.quantity || no.freed != p.freed.Load() {
 		return nil
 	}
 	now := time.Now()
@@ -173,100 +288,3 @@ func (p *pool) remembered(quantity int64, place int) error {
 // reopen voids remembered refusals, also those still on their way: this
 // process freed a unit.
 func (p *pool) reopen() { p.freed.Add(1) }
-
-// manifest is the arguments of one flight, kept between flights.
-type manifest struct{ ids, details []byte }
-
-var manifests = sync.Pool{New: func() any { return new(manifest) }}
-
-// flight asks Redis for a batch at once.
-func (s *Store) flight(ctx context.Context, p *pool, batch []*coalesce.Call[*stock.Request, answer]) {
-	asking := "0"
-	if p.asking.Load() {
-		asking = "1"
-	}
-	m := manifests.Get().(*manifest)
-	defer manifests.Put(m)
-	all, deadline, born := m.pack(batch)
-	r, err := s.call(ctx, p, false, s.scripts.reserve,
-		s.opts.Retention.Milliseconds(), s.opts.MaxRecords, asking, len(batch),
-		m.ids, all, deadline, born, m.details)
-	if err == nil && len(r.rest) < 2 {
-		err = errors.New("redisstock: short reply")
-	}
-	if err != nil {
-		for _, c := range batch {
-			c.Err = err
-		}
-		return
-	}
-	unpack(batch, r)
-}
-
-// pack writes the batch as reserve.lua reads it, and returns what holds for
-// all of it: the common quantity, the earliest deadline and birth.
-func (m *manifest) pack(batch []*coalesce.Call[*stock.Request, answer]) (all, deadline, born int64) {
-	m.ids, m.details = m.ids[:0], m.details[:0]
-	all = batch[0].Q.Quantity
-	for _, c := range batch {
-		q := c.Q
-		buyer, claim := q.ID.BuyerPart(), q.ID.ClaimPart()
-		m.ids = append(append(m.ids, buyer[:]...), claim[:]...)
-		d, b := millis(q.Deadline), millis(q.Born)
-		m.details = strconv.AppendInt(m.details, q.Quantity, 10)
-		m.details = strconv.AppendInt(append(m.details, ','), d, 10)
-		m.details = strconv.AppendInt(append(m.details, ','), b, 10)
-		m.details = append(m.details, ';')
-		if q.Quantity != all {
-			all = 0
-		}
-		deadline, born = earlier(deadline, d), earlier(born, b)
-	}
-	return all, deadline, born
-}
-
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return max(t.UnixMilli(), 1)
-}
-
-func earlier(a, b int64) int64 {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
-}
-
-// unpack gives each call its answer.
-func unpack(batch []*coalesce.Call[*stock.Request, answer], r reply) {
-	expires, text := toInt(r.rest[0]), toString(r.rest[1])
-	for _, c := range batch {
-		if text == "" {
-			c.Err = errors.New("redisstock: short reply")
-			continue
-		}
-		a := answer{kind: text[0], expires: expires, epoch: r.epoch, seq: r.seq}
-		text = text[1:]
-		switch a.kind {
-		case 'e', 'n', 'l', 'a':
-			body, rest, _ := strings.Cut(text, ";")
-			text = rest
-			a.detail(body)
-		}
-		c.R = a
-	}
-}
-
-// detail reads what stands between an answer's letter and its semicolon.
-func (a *answer) detail(body string) {
-	if a.kind == 'e' && body != "" {
-		a.state = body[0]
-		quantity, at, _ := strings.Cut(body[1:], ",")
-		a.quantity, a.at = toInt(quantity), toInt(at)
-		return
-	}
-	a.at = toInt(body)
-	a.quantity = a.at
-}

@@ -88,6 +88,11 @@ func (s *stand) levels(free, held, sold int64) {
 	}
 }
 
+// confirm is Confirm of the whole.
+func (s *stand) confirm(ctx context.Context, id stock.ID) (stock.Hold, error) {
+	return s.store.Confirm(ctx, id)
+}
+
 func (s *stand) keys() []string { return redisstock.Keys(s.store, s.pool.SKU) }
 
 // state is what stands in the pool's keys, "" for a missing one.

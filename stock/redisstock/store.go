@@ -64,6 +64,14 @@ type Options struct {
 	Memory time.Duration
 	// Timeout bounds one trip to Redis that serves many callers; default 5 s.
 	Timeout time.Duration
+	// Replicas is on how many replicas an answer shall stand before it is
+	// given (Redis' WAIT); default 0, the memory of one server. Hold.Replicas
+	// tells how many had it when ReplicaWait (default 100 ms, at most 2 s) was
+	// over. Fewer than asked for is not an error: what was answered stands, in
+	// the weaker grade, and the same ID may be sent again. Without a ledger it
+	// narrows what a failover can lose; it doesn't close it.
+	Replicas    int
+	ReplicaWait time.Duration
 	// AutoRebuild lets [Store.Run] rebuild a fenced pool from the ledger.
 	AutoRebuild bool
 	// Logger hears what Run does; default slog.Default.
@@ -90,6 +98,7 @@ func (o *Options) normalize() (Options, error) {
 	defaultTo(&out.Flights, 1)
 	defaultTo(&out.Memory, 100*time.Millisecond)
 	defaultTo(&out.Timeout, 5*time.Second)
+	defaultTo(&out.ReplicaWait, 100*time.Millisecond)
 	if out.Logger == nil {
 		out.Logger = slog.Default()
 	}
@@ -102,6 +111,8 @@ func (o *Options) normalize() (Options, error) {
 		return out, errors.New("redisstock: Options.MaxBatch is not in 1 to 1,000")
 	case out.MaxQueue < 1 || out.Flights < 1 || out.Timeout < 0:
 		return out, errors.New("redisstock: Options.MaxQueue, Flights or Timeout is negative")
+	case out.Replicas < 0 || out.ReplicaWait < time.Millisecond || out.ReplicaWait > 2*time.Second:
+		return out, errors.New("redisstock: Options.Replicas is negative, or ReplicaWait not in 1ms to 2s")
 	}
 	return out, nil
 }
@@ -163,10 +174,10 @@ func New(client redis.UniversalClient, ledger stock.Ledger, journal Journal, opt
 
 // pool is what this process knows of a pool.
 type pool struct {
-	part  [8]byte
-	sku   string
-	keys  []string
-	queue *coalesce.Batcher[*stock.Request, answer]
+	part   [8]byte
+	opened *stock.Pool // its terms as they were opened: the names of its items never change
+	keys   []string
+	queue  *coalesce.Batcher[ask, answer]
 
 	losers  atomic.Pointer[refusal]
 	freed   atomic.Uint64 // how often this process heard of freed units
@@ -174,11 +185,17 @@ type pool struct {
 	asking  atomic.Bool // holds past their time are before the ledger
 	fences  singleflight.Group
 	lastask atomic.Int64 // unix ms of the last question to the ledger about the epoch
+	retired atomic.Bool
 
 	mu    sync.Mutex
 	mark  stock.Mark // the epoch, and the highest seq seen in it
 	saved stock.Mark // what the ledger has of it
+
+	chores chores // of Run alone
 }
+
+// items is how many SKUs the pool has.
+func (p *pool) items() int { return max(1, len(p.opened.Items)) }
 
 // known returns the pool's handle if this process has met it.
 func (s *Store) known(part [8]byte) (*pool, bool) {
@@ -203,14 +220,23 @@ func (s *Store) poolByID(ctx context.Context, id stock.ID) (*pool, error) {
 	if p, ok := s.known(id.PoolPart()); ok {
 		return p, nil
 	}
-	sku, err := s.client.HGet(ctx, keysOf(s.opts.Prefix, id.PoolPart())[metaKey], "sku").Result()
+	opened, err := s.readOpened(ctx, id.PoolPart())
+	if err != nil {
+		return nil, err
+	}
+	return s.meet(ctx, id.PoolPart(), opened.SKU)
+}
+
+// readOpened reads from Redis what the pool was opened with.
+func (s *Store) readOpened(ctx context.Context, part [8]byte) (*stock.Pool, error) {
+	text, err := s.client.HGet(ctx, keysOf(s.opts.Prefix, part)[poolKey], "i").Result()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return nil, stock.ErrUnknownSKU
 	case err != nil:
 		return nil, unknown("read pool", err)
 	}
-	return s.meet(ctx, id.PoolPart(), sku)
+	return parseOpened(text)
 }
 
 func (s *Store) meet(ctx context.Context, part [8]byte, sku string) (*pool, error) {
@@ -224,7 +250,11 @@ func (s *Store) meet(ctx context.Context, part [8]byte, sku string) (*pool, erro
 		// Many callers wait for this one: it may not end with the first of them.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Timeout)
 		defer cancel()
-		return s.introduce(ctx, part, sku)
+		p, err := s.introduce(ctx, part, sku)
+		if errors.Is(err, stock.ErrUnknownSKU) {
+			s.strange.add(part)
+		}
+		return p, err
 	})
 	select {
 	case r := <-ch:
@@ -238,28 +268,27 @@ func (s *Store) meet(ctx context.Context, part [8]byte, sku string) (*pool, erro
 }
 
 func (s *Store) introduce(ctx context.Context, part [8]byte, sku string) (*pool, error) {
-	var mark stock.Mark
-	if s.ledger != nil {
-		var err error
-		if _, mark, err = s.ledger.Pool(ctx, sku); err != nil {
-			if errors.Is(err, stock.ErrUnknownSKU) {
-				s.strange.add(part)
-			}
-			return nil, fmt.Errorf("read pool from ledger: %w", err)
+	if s.ledger == nil {
+		opened, err := s.readOpened(ctx, part)
+		if err != nil {
+			return nil, err
 		}
-	} else if n, err := s.client.Exists(ctx, keysOf(s.opts.Prefix, part)[metaKey]).Result(); err != nil {
-		return nil, unknown("read pool", err)
-	} else if n == 0 {
-		s.strange.add(part)
-		return nil, stock.ErrUnknownSKU
+		return s.adopt(part, opened, stock.Mark{}), nil
 	}
-	return s.adopt(part, sku, mark), nil
+	terms, mark, err := s.ledger.Pool(ctx, sku)
+	if err != nil {
+		return nil, fmt.Errorf("read pool from ledger: %w", err)
+	}
+	if terms.Retired {
+		return nil, stock.ErrRetired
+	}
+	return s.adopt(part, &terms.Pool, mark), nil
 }
 
 // adopt makes the handle of a pool that is known to exist.
-func (s *Store) adopt(part [8]byte, sku string, mark stock.Mark) *pool {
-	p := &pool{part: part, sku: sku, keys: keysOf(s.opts.Prefix, part), mark: mark, saved: mark}
-	p.queue = coalesce.New(func(ctx context.Context, batch []*coalesce.Call[*stock.Request, answer]) {
+func (s *Store) adopt(part [8]byte, opened *stock.Pool, mark stock.Mark) *pool {
+	p := &pool{part: part, opened: opened, keys: keysOf(s.opts.Prefix, part), mark: mark, saved: mark}
+	p.queue = coalesce.New(func(ctx context.Context, batch []*coalesce.Call[ask, answer]) {
 		s.flight(ctx, p, batch)
 	}, &coalesce.Options{MaxBatch: s.opts.MaxBatch, MaxQueue: s.opts.MaxQueue, Flights: s.opts.Flights, Timeout: s.opts.Timeout})
 	actual, _ := s.pools.LoadOrStore(part, p)

@@ -47,12 +47,9 @@ func (s *Store) makeRoom(ctx context.Context, p *pool) error {
 func (s *Store) sweep(ctx context.Context, p *pool) (time.Duration, error) {
 	p.asking.Store(s.ledger != nil)
 	defer p.asking.Store(false)
-	r, err := s.call(ctx, p, false, s.scripts.sweep, sweepIDs)
+	r, err := s.call(ctx, p, false, s.scripts.sweep, 5, sweepIDs)
 	if err != nil {
 		return longestNap, err
-	}
-	if len(r.rest) < 3 {
-		return longestNap, errors.New("redisstock: short reply")
 	}
 	if found := toString(r.rest[2]); found != "" {
 		if err := s.decide(ctx, p, found); err != nil {
@@ -78,20 +75,54 @@ func (s *Store) decide(ctx context.Context, p *pool, found string) error {
 		copy(id[8:], found[:28])
 		ids = append(ids, id)
 	}
-	verdicts, err := s.ledger.Expire(ctx, p.sku, ids)
+	verdicts, err := s.ledger.Expire(ctx, p.opened.SKU, ids)
 	if err != nil {
 		return fmt.Errorf("ask the ledger about expired holds: %w", err)
 	}
 	if len(verdicts) != len(ids) {
 		return fmt.Errorf("redisstock: the ledger gave %d verdicts on %d holds", len(verdicts), len(ids))
 	}
+	if err := s.followParts(ctx, p, ids, verdicts); err != nil {
+		return err
+	}
 	blob, letters := make([]byte, 0, 28*len(ids)), make([]byte, 0, len(ids))
 	for i, id := range ids {
 		blob = append(blob, id[8:]...)
 		letters = append(letters, letterOf(verdicts[i]))
 	}
-	_, err = s.call(ctx, p, false, s.scripts.settle, blob, letters, undecidedMs)
+	_, err = s.call(ctx, p, false, s.scripts.settle, 1, blob, letters, undecidedMs)
 	return err
+}
+
+// followParts confirms what the ledger has sold a part of: a verdict does not
+// say how much.
+func (s *Store) followParts(ctx context.Context, p *pool, ids []stock.ID, verdicts []stock.Verdict) error {
+	var sold []stock.ID
+	for i, v := range verdicts {
+		if v == stock.IsSold {
+			sold = append(sold, ids[i])
+		}
+	}
+	if len(sold) == 0 {
+		return nil
+	}
+	entries, err := s.ledger.Find(ctx, p.opened.SKU, sold)
+	if err != nil {
+		return fmt.Errorf("ask the ledger about parts: %w", err)
+	}
+	for _, e := range entries {
+		if len(e.Released) == 0 {
+			continue
+		}
+		part := e.Lines
+		if len(part) == 0 {
+			part = []stock.Line{{Quantity: e.Quantity}}
+		}
+		if _, err := s.Confirm(ctx, e.ID, part...); err != nil {
+			return fmt.Errorf("follow a part sale: %w", err)
+		}
+	}
+	return nil
 }
 
 func letterOf(v stock.Verdict) byte {
@@ -133,31 +164,50 @@ func (s *Store) restoreFenced(ctx context.Context, p *pool) {
 	if !s.opts.AutoRebuild {
 		return
 	}
-	levels, err := s.Rebuild(ctx, p.sku)
+	levels, err := s.Rebuild(ctx, p.opened.SKU)
 	if err != nil {
-		s.opts.Logger.ErrorContext(ctx, "stock: rebuild failed", "sku", p.sku, "error", err)
+		s.opts.Logger.ErrorContext(ctx, "stock: rebuild failed", "sku", p.opened.SKU, "error", err)
 		return
 	}
 	s.opts.Logger.WarnContext(ctx, "stock: pool was fenced and is rebuilt",
-		"sku", p.sku, "free", levels.Free, "held", levels.Held, "sold", levels.Sold)
+		"sku", p.opened.SKU, "free", levels.Free, "held", levels.Held, "sold", levels.Sold)
 }
 
 // round visits every pool once and returns how long Run may sleep.
 func (s *Store) round(ctx context.Context) time.Duration {
 	nap := longestNap
-	s.pools.Range(func(_, v any) bool {
+	s.pools.Range(func(part, v any) bool {
 		p := v.(*pool)
-		wait, err := s.sweep(ctx, p)
-		if err == nil {
-			err = s.saveMark(ctx, p)
-		}
-		if err != nil && ctx.Err() == nil && !errors.Is(err, stock.ErrFenced) {
-			s.opts.Logger.WarnContext(ctx, "stock: sweep failed", "sku", p.sku, "error", err)
+		wait, err := s.visit(ctx, p)
+		switch {
+		case errors.Is(err, stock.ErrRetired):
+			s.pools.Delete(part)
+		case err != nil && ctx.Err() == nil && !errors.Is(err, stock.ErrFenced):
+			s.opts.Logger.WarnContext(ctx, "stock: sweep failed", "sku", p.opened.SKU, "error", err)
 		}
 		nap = min(nap, max(wait, time.Millisecond))
 		return ctx.Err() == nil
 	})
 	return nap
+}
+
+// visit does what there is to do for a pool.
+func (s *Store) visit(ctx context.Context, p *pool) (time.Duration, error) {
+	wait, err := s.sweep(ctx, p)
+	if err != nil {
+		return wait, err
+	}
+	if err := s.saveMark(ctx, p); err != nil {
+		return wait, err
+	}
+	if err := s.followTerms(ctx, p); err != nil {
+		return wait, err
+	}
+	more, err := s.forget(ctx, p)
+	if more {
+		wait = min(wait, forgetPause)
+	}
+	return wait, err
 }
 
 // saveMark tells the ledger how far the pool has come, where that is news.
@@ -171,7 +221,7 @@ func (s *Store) saveMark(ctx context.Context, p *pool) error {
 	if mark == saved {
 		return nil
 	}
-	if err := s.ledger.SaveMark(ctx, p.sku, mark); err != nil {
+	if err := s.ledger.SaveMark(ctx, p.opened.SKU, mark); err != nil {
 		return fmt.Errorf("save mark: %w", err)
 	}
 	p.mu.Lock()

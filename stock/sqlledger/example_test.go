@@ -37,7 +37,7 @@ func sellTwice(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := ledger.Open(ctx, stock.Pool{SKU: "ticket", Total: 1}); err != nil {
+	if _, _, _, err := ledger.Open(ctx, stock.Pool{SKU: "ticket", Total: 1}); err != nil {
 		return err
 	}
 	for _, buyer := range []string{"ada", "bob"} {

@@ -17,15 +17,12 @@ import (
 const maxBatch = 512
 
 // voidRow is a row of the void statement.
-const voidRow = `(?, ?, '', 0, 0, 0, 0, 'void')`
+const voidRow = `(?, ?, '', 0, 0, 0, 0, 'void', '', '', 0)`
 
 // Expire implements [stock.Ledger].
 func (l *Ledger) Expire(ctx context.Context, sku string, ids []stock.ID) ([]stock.Verdict, error) {
-	pool := poolPart(sku)
-	for _, id := range ids {
-		if id.PoolPart() != pool {
-			return nil, fmt.Errorf("expire: %w", &stock.MismatchError{Field: "sku"})
-		}
+	if err := checkPool(sku, ids); err != nil {
+		return nil, fmt.Errorf("expire: %w", err)
 	}
 	e := &expiry{
 		ledger: l, sku: sku, verdicts: make(map[stock.ID]stock.Verdict, len(ids)),
@@ -92,7 +89,7 @@ func (l *Ledger) expireBatch(ctx context.Context, sku string, ids []stock.ID, wa
 		if err != nil {
 			return err
 		}
-		verdicts, err = l.judge(ctx, tx, q, rows)
+		verdicts, err = l.judge(ctx, tx, q, sku, rows)
 		return err
 	})
 	return verdicts, err
@@ -147,14 +144,25 @@ func (l *Ledger) insertVoid(ctx context.Context, tx Executor, q *statements, sku
 }
 
 // judge gives the verdicts and moves the rows that lose their units.
-func (l *Ledger) judge(ctx context.Context, tx Executor, q *statements, rows map[stock.ID]row) (map[stock.ID]stock.Verdict, error) {
+func (l *Ledger) judge(ctx context.Context, tx Executor, q *statements, sku string, rows map[stock.ID]row) (map[stock.ID]stock.Verdict, error) {
+	keep := false
+	for _, r := range rows {
+		if r.state == held { // so there is a pool
+			y, err := l.layout(ctx, tx, sku)
+			if err != nil {
+				return nil, err
+			}
+			keep = y.pool.Unpaid == stock.KeepUnits
+			break
+		}
+	}
 	verdicts := make(map[stock.ID]stock.Verdict, len(rows))
 	var lost []stock.ID
 	for id, r := range rows {
 		switch {
 		case r.state == sold:
 			verdicts[id] = stock.IsSold
-		case r.state == held && l.unpaid == KeepUnits:
+		case r.state == held && keep:
 			verdicts[id] = stock.Keep
 		case r.state == held:
 			verdicts[id] = stock.Free

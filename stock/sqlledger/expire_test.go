@@ -17,17 +17,17 @@ import (
 func TestExpire_GivesEachIDItsVerdict(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		policy Unpaid
+		policy stock.Unpaid
 		unpaid stock.Verdict
 		state  state
 	}{
-		{"lose units", LoseUnits, stock.Free, expired},
-		{"keep units", KeepUnits, stock.Keep, held},
+		{"lose units", stock.LoseUnits, stock.Free, expired},
+		{"keep units", stock.KeepUnits, stock.Keep, held},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			each(t, &Options{Unpaid: c.policy}, func(t *testing.T, e *env) {
+			each(t, nil, func(t *testing.T, e *env) {
 				ctx := t.Context()
-				e.open(t, "ticket", 100)
+				e.openPool(t, stock.Pool{SKU: "ticket", Total: 100, Unpaid: c.policy})
 				ids := e.placed(t, "ticket", 4, 1)
 				none := e.hold("ticket", "ada", 1).ID
 				wantErr(t, "sell", e.sellOne(ctx, ids[1]), nil)
@@ -48,7 +48,7 @@ func TestExpire_GivesEachIDItsVerdict(t *testing.T) {
 				if s := e.state(t, none); s != void {
 					t.Errorf("the ID without an order is %q, want void", s)
 				}
-				if c.policy == LoseUnits {
+				if c.policy == stock.LoseUnits {
 					wantErr(t, "sell", e.sellOne(ctx, ids[0]), stock.ErrExpired)
 					e.audit(t, "ticket", 0, 1)
 				} else {
@@ -58,6 +58,28 @@ func TestExpire_GivesEachIDItsVerdict(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestExpire_FollowsThePolicyOfEachPool(t *testing.T) {
+	each(t, nil, func(t *testing.T, e *env) {
+		ctx := t.Context()
+		e.openPool(t, stock.Pool{SKU: "keeps", Total: 100, Unpaid: stock.KeepUnits})
+		e.openPool(t, stock.Pool{SKU: "loses", Items: []stock.Item{{SKU: "a", Total: 100}}})
+		kept, lost := e.placed(t, "keeps", 1, 1)[0], e.placedBasket(t, "loses", line("a", 1))
+		for range 2 {
+			other := onEnv(t, e.db, e.dialect, nil) // a process that has opened neither
+			for sku, want := range map[string]stock.Verdict{"keeps": stock.Keep, "loses": stock.Free} {
+				id := map[string]stock.ID{"keeps": kept, "loses": lost}[sku]
+				if got, err := other.Expire(ctx, sku, []stock.ID{id}); err != nil || got[0] != want {
+					t.Errorf("%s: %v, %v; want %v", sku, got, err, want)
+				}
+			}
+		}
+		e.audit(t, "keeps", 1, 0)
+		e.auditItems(t, "loses", [2]int64{0, 0})
+		wantErr(t, "kept", e.sellOne(ctx, kept), nil)
+		wantErr(t, "lost", e.sellOne(ctx, lost), stock.ErrExpired)
+	})
 }
 
 func TestExpire_RefusesIDsOfAnotherPool(t *testing.T) {
@@ -211,15 +233,15 @@ func TestExpire_AnOrderThatMeetsAnOpenVoidWaitsAndIsTooLate(t *testing.T) {
 
 func TestExpire_AnOrderEitherStandsOrItsUnitGoesNeverBoth(t *testing.T) {
 	// Case 30 at random. A unit is kept or freed, never both, never neither.
-	for name, policy := range map[string]Unpaid{"lose units": LoseUnits, "keep units": KeepUnits} {
+	for name, policy := range map[string]stock.Unpaid{"lose units": stock.LoseUnits, "keep units": stock.KeepUnits} {
 		t.Run(name, func(t *testing.T) {
-			each(t, &Options{Unpaid: policy, ExpireWait: 20 * time.Millisecond}, func(t *testing.T, e *env) {
+			each(t, &Options{ExpireWait: 20 * time.Millisecond}, func(t *testing.T, e *env) {
 				e.db.SetMaxOpenConns(12)
-				e.open(t, "ticket", 1000)
+				e.openPool(t, stock.Pool{SKU: "ticket", Total: 1000, Unpaid: policy})
 				group, ctx := errgroup.WithContext(t.Context())
 				group.SetLimit(6)
 				for i := range 120 {
-					group.Go(func() error { return e.raceOrderWithExpiry(ctx, uint64(i)+1) })
+					group.Go(func() error { return e.raceOrderWithExpiry(ctx, uint64(i)+1, policy) })
 				}
 				if err := group.Wait(); err != nil {
 					t.Error(err)
@@ -231,7 +253,7 @@ func TestExpire_AnOrderEitherStandsOrItsUnitGoesNeverBoth(t *testing.T) {
 }
 
 // raceOrderWithExpiry lets an order, its sale and two Expires race.
-func (e *env) raceOrderWithExpiry(ctx context.Context, claim uint64) error {
+func (e *env) raceOrderWithExpiry(ctx context.Context, claim uint64, policy stock.Unpaid) error {
 	hold := holdOf("ticket", "ada", claim, 1)
 	var placeErr, sellErr error
 	var group errgroup.Group
@@ -269,7 +291,7 @@ func (e *env) raceOrderWithExpiry(ctx context.Context, claim uint64) error {
 		if freed || final[0] != stock.IsSold {
 			return fmt.Errorf("sold, and the verdicts are %v, at last %v", verdicts, final)
 		}
-	case placeErr == nil && e.unpaid == KeepUnits:
+	case placeErr == nil && policy == stock.KeepUnits:
 		return fmt.Errorf("placed and not sold: %w", sellErr)
 	case placeErr == nil:
 		if !errors.Is(sellErr, stock.ErrExpired) || final[0] != stock.Free {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,7 +140,12 @@ func on(t *testing.T, dialects []string, opts *Options, f func(t *testing.T, e *
 // open opens a pool of total units.
 func (e *env) open(t testing.TB, sku string, total int64) {
 	t.Helper()
-	if _, _, err := e.Open(t.Context(), stock.Pool{SKU: sku, Total: total}); err != nil {
+	e.openPool(t, stock.Pool{SKU: sku, Total: total})
+}
+
+func (e *env) openPool(t testing.TB, p stock.Pool) {
+	t.Helper()
+	if _, _, _, err := e.Open(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -157,6 +163,39 @@ func holdOf(sku, buyer string, claim uint64, quantity int64) stock.Hold {
 		ID: stock.NewID(sku, buyer, c), SKU: sku, Quantity: quantity, State: stock.Held,
 		Expires: time.UnixMilli(1_900_000_000_000), Epoch: 1,
 	}
+}
+
+func line(sku string, quantity int64) stock.Line { return stock.Line{SKU: sku, Quantity: quantity} }
+
+// basket is hold for a pool with items.
+func (e *env) basket(sku, buyer string, lines ...stock.Line) stock.Hold {
+	hold := e.hold(sku, buyer, 0)
+	hold.Lines = lines
+	for _, l := range lines {
+		hold.Quantity += l.Quantity
+	}
+	return hold
+}
+
+// openFair opens a pool of the given totals, whose items are called a, b, c…
+func (e *env) openFair(t testing.TB, sku string, totals ...int64) {
+	t.Helper()
+	p := stock.Pool{SKU: sku}
+	for i, total := range totals {
+		p.Items = append(p.Items, stock.Item{SKU: string(rune('a' + i)), Total: total})
+	}
+	e.openPool(t, p)
+}
+
+// placedBasket commits an order of a new buyer's.
+func (e *env) placedBasket(t testing.TB, sku string, lines ...stock.Line) stock.ID {
+	t.Helper()
+	buyer := fmt.Sprintf("buyer %d", e.claims+1)
+	hold := e.basket(sku, buyer, lines...)
+	if existed, err := e.place(t.Context(), hold, buyer); err != nil || existed {
+		t.Fatalf("place: existed %v, %v", existed, err)
+	}
+	return hold.ID
 }
 
 // place commits an order of the hold, together with the application's row.
@@ -190,8 +229,8 @@ func (e *env) placed(t testing.TB, sku string, n int, quantity int64) []stock.ID
 // in runs one step in a transaction of its own.
 func (e *env) in(ctx context.Context, step func(tx *sql.Tx) error) error { return e.InTx(ctx, step) }
 
-func (e *env) sellOne(ctx context.Context, id stock.ID) error {
-	return e.in(ctx, func(tx *sql.Tx) error { return e.Sell(ctx, tx, id) })
+func (e *env) sellOne(ctx context.Context, id stock.ID, part ...stock.Line) error {
+	return e.in(ctx, func(tx *sql.Tx) error { return e.Sell(ctx, tx, id, part...) })
 }
 
 func (e *env) cancelOne(ctx context.Context, id stock.ID) error {
@@ -215,20 +254,55 @@ func (e *env) state(t testing.TB, id stock.ID) state {
 	return r.state
 }
 
-// check compares the counters with the rows and with the total.
+// check compares each item's counters with the rows and with the total. Nobody
+// may change the pool meanwhile.
 func (e *env) check(ctx context.Context, sku string) error {
-	var counted, sold, total int64
-	query := e.rebind(`SELECT
-		(SELECT SUM(sold) FROM firstcome_stock_sold WHERE sku = ?),
-		(SELECT COALESCE(SUM(quantity), 0) FROM firstcome_stock_reservation WHERE sku = ? AND state = 'sold'),
-		(SELECT total FROM firstcome_stock_terms WHERE sku = ?)`)
-	if err := e.db.QueryRowContext(ctx, query, sku, sku, sku).Scan(&counted, &sold, &total); err != nil {
+	terms, _, err := e.Pool(ctx, sku)
+	if err != nil {
 		return err
 	}
-	if counted != sold || sold > total {
-		return fmt.Errorf("of %d units the rows say %d are sold, the stripes %d", total, sold, counted)
+	sold, err := e.soldByRows(ctx, sku)
+	if err != nil {
+		return err
+	}
+	for i := range sold {
+		var counted, spread int64
+		query := e.rebind(`SELECT SUM(sold), SUM(total) FROM firstcome_stock_sold WHERE sku = ? AND item = ?`)
+		if err := e.db.QueryRowContext(ctx, query, sku, i).Scan(&counted, &spread); err != nil {
+			return err
+		}
+		total := totalOf(&terms.Pool, i)
+		if counted != sold[i] || counted > total || spread != total {
+			return fmt.Errorf("of %d units of item %d the rows say %d are sold, the stripes %d of %d", total, i, sold[i], counted, spread)
+		}
 	}
 	return nil
+}
+
+// soldByRows sums what the rows say is sold of each item.
+func (e *env) soldByRows(ctx context.Context, sku string) (sold []int64, err error) {
+	y, err := e.layout(ctx, e.db, sku)
+	if err != nil {
+		return nil, err
+	}
+	sums := tally{layout: y, held: make([]int64, y.items())}
+	rows, err := e.db.QueryContext(ctx, e.rebind(`SELECT asked, released, COUNT(*), SUM(quantity - released_units)
+		FROM firstcome_stock_reservation WHERE sku = ? AND state = 'sold' GROUP BY asked, released`), sku)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var r row
+		var n int64
+		if err := rows.Scan(&r.asked, &r.released, &n, &r.quantity); err != nil {
+			return nil, err
+		}
+		if err := sums.addHeld(&r, n); err != nil {
+			return nil, err
+		}
+	}
+	return sums.held, rows.Err()
 }
 
 // audit is check, or the end of the test.
@@ -243,6 +317,56 @@ func (e *env) audit(t testing.TB, sku string, wantHeld, wantSold int64) {
 	}
 	if totals.Held != wantHeld || totals.Sold != wantSold {
 		t.Errorf("held %d, sold %d; want %d and %d", totals.Held, totals.Sold, wantHeld, wantSold)
+	}
+}
+
+// auditItems is audit for a pool with items: held and sold of each.
+func (e *env) auditItems(t testing.TB, sku string, want ...[2]int64) {
+	t.Helper()
+	if err := e.check(t.Context(), sku); err != nil {
+		t.Error(err)
+	}
+	totals, err := e.Totals(t.Context(), sku)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got [][2]int64
+	var all [2]int64
+	for _, item := range totals.Items {
+		got = append(got, [2]int64{item.Held, item.Sold})
+		all[0] += item.Held
+		all[1] += item.Sold
+	}
+	if !slices.Equal(got, want) || all != [2]int64{totals.Held, totals.Sold} {
+		t.Errorf("held and sold of each item are %v (in all %d and %d), want %v", got, totals.Held, totals.Sold, want)
+	}
+}
+
+// found is the ledger's entry of one ID.
+func (e *env) found(t testing.TB, sku string, id stock.ID) stock.Entry {
+	t.Helper()
+	entries, err := e.Find(t.Context(), sku, []stock.ID{id})
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("find: %d entries, %v", len(entries), err)
+	}
+	return entries[0]
+}
+
+// wantField reports an error that is not a mismatch of the field.
+func wantField(t testing.TB, what string, err error, field string) {
+	t.Helper()
+	var mismatch *stock.MismatchError
+	if !errors.As(err, &mismatch) || mismatch.Field != field {
+		t.Errorf("%s: %v, want a mismatch of %q", what, err, field)
+	}
+}
+
+// wantItem reports an error that does not name the item, or is another.
+func wantItem(t testing.TB, what string, err error, item string, want error) {
+	t.Helper()
+	var named *stock.ItemError
+	if !errors.As(err, &named) || named.SKU != item || !errors.Is(err, want) {
+		t.Errorf("%s: %v, want %v of %q", what, err, want, item)
 	}
 }
 

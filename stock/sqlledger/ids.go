@@ -43,6 +43,17 @@ func texts(ids []stock.ID) []any {
 // poolPart returns how the IDs of a pool begin.
 func poolPart(sku string) [8]byte { return stock.NewID(sku, "", [16]byte{}).PoolPart() }
 
+// checkPool refuses IDs of another pool.
+func checkPool(sku string, ids []stock.ID) error {
+	pool := poolPart(sku)
+	for _, id := range ids {
+		if id.PoolPart() != pool {
+			return &stock.MismatchError{Field: "sku"}
+		}
+	}
+	return nil
+}
+
 // poolRange returns IDs between which (the first excluded) lie those of a pool.
 func poolRange(sku string) (after, last stock.ID) {
 	pool := poolPart(sku)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,26 +23,13 @@ type Executor interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// Unpaid is what happens to an order that is committed but not sold when its
-// hold passes its time.
-type Unpaid uint8
-
-// The policies on unpaid orders.
-const (
-	LoseUnits Unpaid = iota // the order expires and its units go to the next buyer
-	KeepUnits               // it keeps its units until it is sold or cancelled
-)
-
 // Options are the ledger's settings; nil and zero mean the defaults.
 type Options struct {
-	// Stripes is over how many rows a new pool's counter is spread, so that
-	// sales don't queue for one row: 1 to 1,024, default 16. A small pool gets
-	// fewer (at least 16 units each). A pool keeps the number it was opened with.
+	// Stripes is over how many rows a new pool's counter is spread (for a pool
+	// with items that of each), so that sales don't queue for one row: 1 to
+	// 1,024, default 16. A small total gets fewer (at least 16 units each). A pool
+	// keeps the number it was opened with, also when it is adjusted.
 	Stripes int
-
-	// Unpaid is the policy on orders that are unpaid when their hold passes its
-	// time. The default is [LoseUnits].
-	Unpaid Unpaid
 
 	// ExpireWait is how long [Ledger.Expire] waits for open order transactions,
 	// 1 ms to 1 min, default 100 ms. When it has passed, the batch is halved
@@ -68,9 +56,9 @@ type Ledger struct {
 	dialect sqldialect.Dialect
 	q       statements
 	stripes int
-	unpaid  Unpaid
 	wait    time.Duration
 	tight   tightPools
+	layouts sync.Map             // SKU of a pool → *layout
 	maria   atomic.Pointer[bool] // nil until the first Expire on MySQL or MariaDB
 }
 
@@ -98,13 +86,10 @@ func New(db *sql.DB, dialect string, opts *Options) (*Ledger, error) {
 	switch {
 	case o.Stripes < 1 || o.Stripes > maxStripes:
 		return nil, fmt.Errorf("sqlledger: Stripes is %d, want 1 to %d", o.Stripes, maxStripes)
-	case o.Unpaid > KeepUnits:
-		return nil, fmt.Errorf("sqlledger: Unpaid is %d, want LoseUnits or KeepUnits", o.Unpaid)
 	case o.ExpireWait < time.Millisecond || o.ExpireWait > time.Minute:
 		return nil, fmt.Errorf("sqlledger: ExpireWait is %v, want 1ms to 1m", o.ExpireWait)
 	}
 	return &Ledger{
-		db: db, dialect: d, q: statementsFor(d),
-		stripes: o.Stripes, unpaid: o.Unpaid, wait: o.ExpireWait,
+		db: db, dialect: d, q: statementsFor(d), stripes: o.Stripes, wait: o.ExpireWait,
 	}, nil
 }

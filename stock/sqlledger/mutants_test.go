@@ -149,3 +149,59 @@ func TestMutant_ExpireThatOnlyLooksIsCaught(t *testing.T) {
 		}
 	}
 }
+
+func TestMutant_WithoutTheRetiredCheckIsCaught(t *testing.T) {
+	eachServer(t, nil, func(t *testing.T, e *env) {
+		without(t, &e.q.place, " AND retired = 0", "")
+		if err := retireDuringOrder(t, e, false); err == nil {
+			t.Error("the mutant was not caught")
+		}
+	})
+}
+
+func TestMutant_RetireThatDoesNotLookForOrdersIsCaught(t *testing.T) {
+	eachServer(t, nil, func(t *testing.T, e *env) {
+		without(t, &e.q.someHeld, "state = 'held'", "state = 'none'")
+		if err := retireDuringOrder(t, e, true); err == nil {
+			t.Error("the mutant was not caught")
+		}
+	})
+}
+
+func TestMutant_SellingAtOnceWhatHasPartsIsCaught(t *testing.T) {
+	eachServer(t, nil, func(t *testing.T, e *env) {
+		switch e.dialect {
+		case "postgres":
+			without(t, &e.q.sellOneReturning, " AND asked = '' AND released_units = 0", "")
+		default:
+			without(t, &e.q.sellOneOrNone, " AND r.asked = '' AND r.released_units = 0", "")
+		}
+		if err := sellReleased(t.Context(), e); err == nil {
+			t.Error("the mutant was not caught")
+		}
+	})
+}
+
+func TestMutant_WithoutTheTermsLockIsCaught(t *testing.T) {
+	eachServer(t, nil, func(t *testing.T, e *env) {
+		without(t, &e.q.lockTerms, " FOR UPDATE", "")
+		if err := adjustDuringAdjust(t, e); err == nil {
+			t.Error("the mutant was not caught")
+		}
+	})
+}
+
+func TestMutant_LoweringWithoutTheStripesLocksNeverSellsMoreThanTheTotal(t *testing.T) {
+	eachServer(t, &Options{Stripes: 2}, func(t *testing.T, e *env) {
+		without(t, &e.q.lockStripes, " FOR UPDATE", "")
+		for _, guard := range []string{"the statement", "the constraint"} {
+			if guard == "the constraint" {
+				without(t, &e.q.setTotal, "AND sold <= ", "AND total >= 0 * ")
+			}
+			if err := lowerDuringSale(t, e, guard, true); err == nil || errors.Is(err, stock.ErrOver) {
+				t.Errorf("%s: %v, want its own refusal", guard, err)
+			}
+			wantErr(t, guard, e.check(t.Context(), guard), nil)
+		}
+	})
+}

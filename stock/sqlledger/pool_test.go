@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,7 +19,7 @@ func TestNew_SettingsOutOfRangeAreNamed(t *testing.T) {
 	t.Parallel()
 	db := openDB(t, "sqlite")
 	for name, opts := range map[string]*Options{
-		"Stripes": {Stripes: -1}, "Stripes is 1025": {Stripes: 1025}, "Unpaid": {Unpaid: 7},
+		"Stripes": {Stripes: -1}, "Stripes is 1025": {Stripes: 1025},
 		"ExpireWait": {ExpireWait: -1}, "ExpireWait is 1h": {ExpireWait: time.Hour},
 	} {
 		if _, err := New(db, "sqlite", opts); err == nil {
@@ -41,21 +42,24 @@ func TestOpen_RecordsThePoolOnceAndTellsOtherTermsApart(t *testing.T) {
 		ctx := t.Context()
 		opens := time.UnixMilli(1_800_000_000_123)
 		pool := stock.Pool{SKU: "ticket", Total: 1000, Limit: 4, Hold: time.Minute, Opens: opens, Closes: opens.Add(time.Hour)}
-		mark, existed, err := e.Open(ctx, pool)
+		_, mark, existed, err := e.Open(ctx, pool)
 		if err != nil || existed || mark != (stock.Mark{Epoch: 1}) {
 			t.Fatalf("first: %v, existed %v, %v", mark, existed, err)
 		}
-		if _, existed, err := e.Open(ctx, pool); err != nil || !existed {
+		if _, _, existed, err := e.Open(ctx, pool); err != nil || !existed {
 			t.Errorf("again: existed %v, %v", existed, err)
 		}
 		for name, edit := range map[string]func(*stock.Pool){
 			"total": func(p *stock.Pool) { p.Total++ }, "limit": func(p *stock.Pool) { p.Limit = 0 },
 			"hold": func(p *stock.Pool) { p.Hold = 0 }, "opens": func(p *stock.Pool) { p.Opens = time.Time{} },
 			"closes": func(p *stock.Pool) { p.Closes = p.Closes.Add(time.Millisecond) },
+			"late":   func(p *stock.Pool) { p.Late = stock.LateIfFree },
+			"unpaid": func(p *stock.Pool) { p.Unpaid = stock.KeepUnits },
+			"items":  func(p *stock.Pool) { p.Items = []stock.Item{{SKU: "ticket", Total: 1000}} },
 		} {
 			other := pool
 			edit(&other)
-			_, existed, err := e.Open(ctx, other)
+			_, _, existed, err := e.Open(ctx, other)
 			if !existed {
 				t.Errorf("other %s: existed is false", name)
 			}
@@ -75,7 +79,7 @@ func TestOpen_ManyAtOnceMakeOnePool(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				_, existed, err := e.Open(t.Context(), stock.Pool{SKU: "ticket", Total: 100})
+				_, _, existed, err := e.Open(t.Context(), stock.Pool{SKU: "ticket", Total: 100})
 				wantErr(t, "open", err, nil)
 				if !existed {
 					fresh.Add(1)
@@ -94,7 +98,7 @@ func TestOpen_TheStripesSumUpToTheTotal(t *testing.T) {
 		for _, total := range []int64{1, 15, 16, 31, 32, 33, 255, 256, 1000, stock.MaxQuantity} {
 			sku := fmt.Sprint("of ", total)
 			e.open(t, sku, total)
-			stripes, err := e.readStripes(t.Context(), e.db, e.q.readStripes, sku)
+			stripes, err := e.readStripes(t.Context(), e.db, e.q.readStripes, sku, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -344,6 +348,50 @@ func TestEntries_ComeInPagesInTheOrderOfTheirIDsAndOfOnePool(t *testing.T) {
 		}
 		_, err := e.Entries(ctx, "ticket", stock.ID{}, 0)
 		wantErr(t, "pages of none", err, stock.ErrInvalid)
+	})
+}
+
+func TestFind_AnswersInTheOrderOfTheQuestionAlsoForThoseItLacks(t *testing.T) {
+	each(t, nil, func(t *testing.T, e *env) {
+		ctx := t.Context()
+		e.open(t, "ticket", 100)
+		ids := e.placed(t, "ticket", 5, 2)
+		missing, voided := e.hold("ticket", "ada", 1).ID, e.hold("ticket", "ada", 1).ID
+		wantErr(t, "sell", e.sellOne(ctx, ids[1]), nil)
+		wantErr(t, "cancel", e.cancelOne(ctx, ids[2]), nil)
+		wantErr(t, "sell a part", e.sellOne(ctx, ids[3], line("", 1)), nil)
+		wantErr(t, "return", e.returnOne(ctx, ids[3]), nil)
+		if _, err := e.Expire(ctx, "ticket", []stock.ID{voided, ids[4]}); err != nil {
+			t.Fatal(err)
+		}
+		asked := []stock.ID{ids[4], missing, ids[0], ids[2], voided, ids[1], missing, ids[3], ids[0]}
+		want := []stock.State{
+			stock.Expired, 0, stock.Held, stock.Cancelled, stock.Expired, stock.Sold, 0, stock.Returned, stock.Held,
+		}
+		for len(asked) < 2*maxBatch+77 { // more than fit in one statement
+			asked, want = append(asked, e.hold("ticket", "ada", 1).ID), append(want, 0)
+		}
+		asked, want = append(asked, ids[1]), append(want, stock.Sold)
+		got, err := e.Find(ctx, "ticket", asked)
+		if err != nil || len(got) != len(asked) {
+			t.Fatalf("%d entries, %v", len(got), err)
+		}
+		for i, entry := range got {
+			if entry.ID != asked[i] || entry.State != want[i] {
+				t.Errorf("%d: %+v, want state %v", i, entry, want[i])
+			}
+		}
+		if r := got[7]; r.Quantity != 1 || !slices.Equal(r.Released, []stock.Line{line("ticket", 1)}) {
+			t.Errorf("a part that was returned: %+v", r)
+		}
+		if h := got[2]; h.Quantity != 2 || h.Buyer == "" || h.Expires.UnixMilli() != 1_900_000_000_000 {
+			t.Errorf("held: %+v", h)
+		}
+		if got, err := e.Find(ctx, "ticket", nil); err != nil || len(got) != 0 {
+			t.Errorf("none: %v, %v", got, err)
+		}
+		_, err = e.Find(ctx, "ticket", []stock.ID{ids[0], e.hold("poster", "ada", 1).ID})
+		wantField(t, "another pool's", err, "sku")
 	})
 }
 

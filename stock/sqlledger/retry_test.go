@@ -92,7 +92,7 @@ func TestIsRetryable_KnowsSerializationFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	if _, err := e.readStripes(t.Context(), tx, e.q.readStripes, "ticket"); err != nil { // takes the snapshot
+	if _, err := e.readStripes(t.Context(), tx, e.q.readStripes, "ticket", 0); err != nil { // takes the snapshot
 		t.Fatal(err)
 	}
 	wantErr(t, "sell", e.sellOne(t.Context(), id), nil)

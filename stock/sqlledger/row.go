@@ -32,6 +32,11 @@ type row struct {
 	epoch     int64
 	stripe    int64
 	state     state
+
+	// What was asked for and released by item, as [layout.column] writes it, and
+	// how many units were released.
+	asked, released string
+	releasedUnits   int64
 }
 
 // public turns the row's state into the caller's. A void row is a hold that
@@ -91,7 +96,9 @@ func (l *Ledger) rows(ctx context.Context, tx Executor, query string, args ...an
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var r row
-		if err := rows.Scan(&r.id, &r.sku, &r.buyer, &r.quantity, &r.expiresMS, &r.epoch, &r.stripe, &r.state); err != nil {
+		err := rows.Scan(&r.id, &r.sku, &r.buyer, &r.quantity, &r.expiresMS, &r.epoch, &r.stripe, &r.state,
+			&r.asked, &r.released, &r.releasedUnits)
+		if err != nil {
 			return nil, err
 		}
 		out = append(out, r)
@@ -116,9 +123,25 @@ func one(ctx context.Context, tx Executor, query string, args, dest []any) (err 
 }
 
 // entry is the row without what its pool implies.
-func (r *row) entry() stock.Entry {
-	return stock.Entry{
-		ID: r.id, Buyer: r.buyer, Quantity: r.quantity,
+func (l *Ledger) entry(ctx context.Context, tx Executor, r *row) (stock.Entry, error) {
+	e := stock.Entry{
+		ID: r.id, Buyer: r.buyer, Quantity: r.quantity - r.releasedUnits,
 		Expires: time.UnixMilli(r.expiresMS), State: r.state.public(),
 	}
+	if r.asked == "" {
+		if r.releasedUnits > 0 {
+			e.Released = []stock.Line{{SKU: r.sku, Quantity: r.releasedUnits}}
+		}
+		return e, nil
+	}
+	y, err := l.layout(ctx, tx, r.sku)
+	if err != nil {
+		return stock.Entry{}, err
+	}
+	asked, now, err := y.content(r)
+	if err != nil {
+		return stock.Entry{}, err
+	}
+	e.Lines, e.Released = y.pool.Lines(now), y.pool.Lines(minus(asked, now))
+	return e, nil
 }

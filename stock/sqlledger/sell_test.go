@@ -92,7 +92,7 @@ func TestSell_MoreHeldThanThereIsSellsExactlyTheTotal(t *testing.T) {
 // oversell places more orders than there are units, sells them all at once, and
 // reports an invariant that did not hold.
 func oversell(ctx context.Context, e *env, sku string, total, orders int64) error {
-	if _, _, err := e.Open(ctx, stock.Pool{SKU: sku, Total: total}); err != nil {
+	if _, _, _, err := e.Open(ctx, stock.Pool{SKU: sku, Total: total}); err != nil {
 		return err
 	}
 	var sold, refused atomic.Int64

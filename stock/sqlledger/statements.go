@@ -10,10 +10,11 @@ import (
 // statements is the SQL of one dialect. Every conditional UPDATE changes a
 // column of the rows that it matches, since MySQL reports changed rows.
 type statements struct {
-	// place inserts a row if the pool is in the order's epoch, which it locks
-	// against its end until the transaction ends. It changes nothing where the
-	// ID stands already, nor where the epoch is another or is being ended.
-	// Arguments: id, sku, buyer, quantity, expires, epoch, spread, sku, epoch.
+	// place inserts a row if the pool is in the order's epoch and not retired,
+	// which it locks until the transaction ends. It changes nothing where the ID
+	// stands already, nor where the epoch is another or is being ended.
+	// Arguments: id, sku, buyer, quantity, expires, epoch, spread, asked,
+	// released, released units, sku, epoch.
 	place string
 	// readRow and lockRow return one reservation; the latter waits for its
 	// open change and holds off others. Argument: id.
@@ -23,8 +24,9 @@ type statements struct {
 	placedRow string
 	// lockRows is lockRow for the IDs in @, in their order.
 	lockRows string
-	// Two ways to sell a held row on its own stripe in one round trip; each
-	// dialect has one or none. Argument: id.
+	// Two ways to sell a held row of a pool without items, of which nothing was
+	// released, on its own stripe in one round trip; each dialect has one or
+	// none. Argument: id.
 	//
 	// sellOneOrNone (MySQL) changes both rows or none. It keeps the stripe
 	// locked even where that has no room.
@@ -36,21 +38,34 @@ type statements struct {
 	sellOneReturning string
 	// setState moves one row. Arguments: new state, id, old state.
 	setState string
+	// sellRow moves a held row, of which no more is released from then on.
+	// Arguments: released, released units, id.
+	sellRow string
+	// extend moves the end of a held row. Arguments: expires, id, expires.
+	extend string
 	// setStates is setState for the IDs in @. Arguments: new state, ids, old state.
 	setStates string
 	// move adds to a stripe's counter, if it stays within bounds.
-	// Arguments: delta, sku, stripe, delta, delta.
+	// Arguments: delta, sku, item, stripe, delta, delta.
 	move string
 	// savepoint, rollbackTo and release stand around a move that may wait in
 	// vain, where that would keep the lock waited for (PostgreSQL locks the new
 	// version of a row before it sees that the row no longer qualifies).
 	savepoint, rollbackTo, release string
-	// readStripes returns a pool's stripes in order. Argument: sku.
+	// readStripes returns an item's stripes in order. Arguments: sku, item.
 	readStripes string
 	// lockStripes returns those in @, in order, and holds off others. It names
 	// them one by one since InnoDB locks all that it looks at.
-	// Arguments: sku, numbers.
+	// Arguments: sku, item, numbers.
 	lockStripes string
+	// setTotal changes the total of a locked stripe, unless more is sold.
+	// Arguments: total, sku, item, stripe, total.
+	setTotal string
+	// lockTerms returns the version and holds off others that would change the
+	// terms. Argument: sku.
+	lockTerms string
+	// updateTerms writes them. Arguments: new version, terms, sku, old version.
+	updateTerms string
 	// void inserts a row that keeps an order from being placed, one for each
 	// in @, and skips those that stand. Arguments per row: id, sku.
 	void string
@@ -58,22 +73,29 @@ type statements struct {
 	// of its own. Argument: milliseconds as text and unit.
 	setWait string
 
-	readEpoch, readPool                               string // sku
-	insertPool, insertTerms, insertMark, insertStripe string
-	saveMark                                          string // seq, sku, epoch, seq
-	endMark                                           string // epoch, sku, epoch, epoch; empty where not needed
-	raiseEpoch                                        string // new epoch, sku, old epoch
-	raiseMark                                         string // new epoch, sku
-	entries                                           string // after, last, sku, n
-	totals                                            string // after, last, sku
+	readEpoch, readPool                                string // sku
+	insertPool, insertTerms, insertMark, insertStripes string // rows in the @ of the last
+	saveMark                                           string // seq, sku, epoch, seq
+	endMark                                            string // epoch, sku, epoch, epoch; empty where not needed
+	raiseEpoch                                         string // new epoch, sku, old epoch
+	raiseMark                                          string // new epoch, sku
+	retire                                             string // sku
+	someHeld                                           string // after, last, sku
+	entries                                            string // after, last, sku, n
+	find                                               string // ids in the @
+	// totals returns rows of three kinds: "terms" with the terms as text; "sold"
+	// with an item and its sum; "held" with the content of some rows, their
+	// number and sum. Arguments: sku, sku, after, last, sku.
+	totals string
 }
 
 // The SQL that all dialects share.
 const (
-	rowColumns  = `id, sku, buyer, quantity, expires_ms, epoch, stripe, state`
+	rowColumns  = `id, sku, buyer, quantity, expires_ms, epoch, stripe, state, asked, released, released_units`
 	fromRow     = ` FROM firstcome_stock_reservation WHERE id = ?`
 	fromRows    = ` FROM firstcome_stock_reservation WHERE id IN (@) ORDER BY id`
-	someStripes = `SELECT stripe, total, sold FROM firstcome_stock_sold WHERE sku = ? AND stripe IN (@) ORDER BY stripe`
+	someStripes = `SELECT stripe, total, sold FROM firstcome_stock_sold WHERE sku = ? AND item = ? AND stripe IN (@) ORDER BY stripe`
+	lockTerms   = `SELECT version FROM firstcome_stock_terms WHERE sku = ? FOR UPDATE`
 	insertRow   = ` INTO firstcome_stock_reservation (` + rowColumns + `) `
 	// PostgreSQL grants a share lock although an update waits for the row, so
 	// that orders without pause would keep the end of their epoch waiting. The
@@ -91,29 +113,43 @@ func statementsFor(d sqldialect.Dialect) statements {
 			WHERE id = ? AND state = ?`,
 		setStates: `UPDATE firstcome_stock_reservation SET state = ?
 			WHERE id IN (@) AND state = ?`,
+		sellRow: `UPDATE firstcome_stock_reservation SET state = 'sold', released = ?, released_units = ?
+			WHERE id = ? AND state = 'held'`,
+		extend: `UPDATE firstcome_stock_reservation SET expires_ms = ?
+			WHERE id = ? AND state = 'held' AND expires_ms < ?`,
 		move: `UPDATE firstcome_stock_sold SET sold = sold + ?
-			WHERE sku = ? AND stripe = ? AND sold + ? >= 0 AND sold + ? <= total`,
-		readStripes: `SELECT stripe, total, sold FROM firstcome_stock_sold WHERE sku = ? ORDER BY stripe`,
-		readEpoch:   `SELECT epoch FROM firstcome_stock_pool WHERE sku = ?`,
-		readPool: `SELECT t.total, t.buyer_limit, t.hold_ms, t.opens_ms, t.closes_ms, p.epoch, m.seq
+			WHERE sku = ? AND item = ? AND stripe = ? AND sold + ? >= 0 AND sold + ? <= total`,
+		setTotal: `UPDATE firstcome_stock_sold SET total = ?
+			WHERE sku = ? AND item = ? AND stripe = ? AND sold <= ?`,
+		updateTerms: `UPDATE firstcome_stock_terms SET version = ?, terms = ? WHERE sku = ? AND version = ?`,
+		readStripes: `SELECT stripe, total, sold FROM firstcome_stock_sold WHERE sku = ? AND item = ? ORDER BY stripe`,
+		readEpoch:   `SELECT epoch, retired FROM firstcome_stock_pool WHERE sku = ?`,
+		readPool: `SELECT t.version, t.terms, t.opened, p.epoch, m.seq, p.stripes, p.retired
 			FROM firstcome_stock_pool p
 			JOIN firstcome_stock_terms t ON t.sku = p.sku
 			JOIN firstcome_stock_mark m ON m.sku = p.sku
 			WHERE p.sku = ?`,
-		insertTerms: `INSERT INTO firstcome_stock_terms (sku, total, buyer_limit, hold_ms, opens_ms, closes_ms)
-			VALUES (?, ?, ?, ?, ?, ?)`,
-		insertMark:   `INSERT INTO firstcome_stock_mark (sku, epoch, seq) VALUES (?, ?, 0)`,
-		insertStripe: `INSERT INTO firstcome_stock_sold (sku, stripe, total) VALUES (?, ?, ?)`,
-		saveMark:     `UPDATE firstcome_stock_mark SET seq = ? WHERE sku = ? AND epoch = ? AND seq < ?`,
-		raiseEpoch:   `UPDATE firstcome_stock_pool SET epoch = ? WHERE sku = ? AND epoch = ?`,
-		raiseMark:    `UPDATE firstcome_stock_mark SET epoch = ?, seq = 0 WHERE sku = ?`,
+		insertTerms:   `INSERT INTO firstcome_stock_terms (sku, version, terms, opened) VALUES (?, ?, ?, ?)`,
+		insertMark:    `INSERT INTO firstcome_stock_mark (sku, epoch, seq) VALUES (?, ?, 0)`,
+		insertStripes: `INSERT INTO firstcome_stock_sold (sku, item, stripe, total) VALUES @`,
+		saveMark:      `UPDATE firstcome_stock_mark SET seq = ? WHERE sku = ? AND epoch = ? AND seq < ?`,
+		raiseEpoch:    `UPDATE firstcome_stock_pool SET epoch = ? WHERE sku = ? AND epoch = ? AND retired = 0`,
+		raiseMark:     `UPDATE firstcome_stock_mark SET epoch = ?, seq = 0 WHERE sku = ?`,
+		retire:        `UPDATE firstcome_stock_pool SET retired = 1 WHERE sku = ? AND retired = 0`,
+		someHeld: `SELECT 1 FROM firstcome_stock_reservation
+			WHERE id > ? AND id <= ? AND sku = ? AND state = 'held' LIMIT 1`,
+		find: `SELECT ` + rowColumns + fromRows,
 		entries: `SELECT ` + rowColumns + ` FROM firstcome_stock_reservation
 			WHERE id > ? AND id <= ? AND sku = ? AND state IN ('held', 'sold') ORDER BY id LIMIT ?`,
-		totals: `SELECT t.total,
-			(SELECT COALESCE(SUM(r.quantity), 0) FROM firstcome_stock_reservation r
-				WHERE r.id > ? AND r.id <= ? AND r.sku = t.sku AND r.state = 'held'),
-			(SELECT COALESCE(SUM(c.sold), 0) FROM firstcome_stock_sold c WHERE c.sku = t.sku)
-			FROM firstcome_stock_terms t WHERE t.sku = ?`,
+		// Baskets of the same content are summed by the database, so that what
+		// comes back is small.
+		totals: `SELECT 'terms', t.terms, '', 0, 0 FROM firstcome_stock_terms t WHERE t.sku = ?
+			UNION ALL
+			SELECT 'sold', '', '', c.item, SUM(c.sold) FROM firstcome_stock_sold c WHERE c.sku = ? GROUP BY c.item
+			UNION ALL
+			SELECT 'held', r.asked, r.released, COUNT(*), SUM(r.quantity - r.released_units)
+			FROM firstcome_stock_reservation r
+			WHERE r.id > ? AND r.id <= ? AND r.sku = ? AND r.state = 'held' GROUP BY r.asked, r.released`,
 	}
 	switch d {
 	case sqldialect.Postgres:
@@ -132,10 +168,10 @@ func statementsFor(d sqldialect.Dialect) statements {
 // all lists the statements whose number of placeholders is fixed.
 func (s *statements) all() []*string {
 	return []*string{
-		&s.place, &s.placedRow, &s.readRow, &s.lockRow, &s.sellOneOrNone, &s.sellOneReturning, &s.setState, &s.move,
-		&s.readStripes, &s.setWait, &s.readEpoch, &s.readPool,
-		&s.insertPool, &s.insertTerms, &s.insertMark, &s.insertStripe,
-		&s.saveMark, &s.endMark, &s.raiseEpoch, &s.raiseMark, &s.entries, &s.totals,
+		&s.place, &s.placedRow, &s.readRow, &s.lockRow, &s.sellOneOrNone, &s.sellOneReturning, &s.sellRow, &s.setState,
+		&s.extend, &s.move, &s.readStripes, &s.setTotal, &s.lockTerms, &s.updateTerms, &s.setWait, &s.readEpoch, &s.readPool,
+		&s.insertPool, &s.insertTerms, &s.insertMark, &s.saveMark, &s.endMark, &s.raiseEpoch, &s.raiseMark,
+		&s.retire, &s.someHeld, &s.entries, &s.totals,
 	}
 }
 
@@ -143,25 +179,26 @@ func (s *statements) postgres() {
 	// The casts are for drivers and poolers that send values without types.
 	s.place = `INSERT` + insertRow + `
 		SELECT CAST(? AS text), CAST(? AS text), CAST(? AS text), CAST(? AS bigint), CAST(? AS bigint),
-			CAST(? AS bigint), CAST(? AS bigint) % stripes, 'held'
-		FROM firstcome_stock_pool WHERE sku = ? AND epoch = ?` + notEnding + `
+			CAST(? AS bigint), CAST(? AS bigint) % stripes, 'held', CAST(? AS text), CAST(? AS text), CAST(? AS bigint)
+		FROM firstcome_stock_pool WHERE sku = ? AND epoch = ? AND retired = 0` + notEnding + `
 		FOR SHARE OF firstcome_stock_pool
 		ON CONFLICT (id) DO NOTHING`
 	s.lockRow = `SELECT ` + rowColumns + fromRow + ` FOR UPDATE`
 	s.lockRows = `SELECT ` + rowColumns + fromRows + ` FOR UPDATE`
 	s.lockStripes = someStripes + ` FOR UPDATE`
+	s.lockTerms = lockTerms
 	s.endMark = `UPDATE firstcome_stock_mark SET ending = ? WHERE sku = ? AND epoch = ? AND ending < ?`
 	s.sellOneReturning = `WITH r AS (
 			UPDATE firstcome_stock_reservation SET state = 'sold'
-			WHERE id = ? AND state = 'held' RETURNING sku, stripe, quantity
+			WHERE id = ? AND state = 'held' AND asked = '' AND released_units = 0 RETURNING sku, stripe, quantity
 		), pick AS (
-			SELECT s.stripe FROM firstcome_stock_sold s JOIN r ON r.sku = s.sku
+			SELECT s.stripe FROM firstcome_stock_sold s JOIN r ON r.sku = s.sku AND s.item = 0
 			WHERE s.sold + r.quantity <= s.total
 			ORDER BY s.stripe < r.stripe, s.stripe LIMIT 1
 			FOR UPDATE OF s SKIP LOCKED
 		), counted AS (
 			UPDATE firstcome_stock_sold s SET sold = s.sold + r.quantity FROM r, pick
-			WHERE s.sku = r.sku AND s.stripe = pick.stripe AND s.sold + r.quantity <= s.total
+			WHERE s.sku = r.sku AND s.item = 0 AND s.stripe = pick.stripe AND s.sold + r.quantity <= s.total
 			RETURNING 1
 		)
 		SELECT sku, stripe, quantity, (SELECT count(*) FROM counted) FROM r`
@@ -175,31 +212,34 @@ func (s *statements) mysql() {
 	// IGNORE, not ON DUPLICATE KEY UPDATE: the latter's count of rows depends
 	// on the client's flags. What else it would ignore is checked beforehand.
 	s.place = `INSERT IGNORE` + insertRow + `
-		SELECT ?, ?, ?, ?, ?, ?, ? % stripes, 'held'
-		FROM firstcome_stock_pool WHERE sku = ? AND epoch = ?
+		SELECT ?, ?, ?, ?, ?, ?, ? % stripes, 'held', ?, ?, ?
+		FROM firstcome_stock_pool WHERE sku = ? AND epoch = ? AND retired = 0
 		LOCK IN SHARE MODE`
 	s.placedRow = `SELECT ` + rowColumns + fromRow + ` LOCK IN SHARE MODE` // place has this lock already
 	s.lockRow = `SELECT ` + rowColumns + fromRow + ` FOR UPDATE`
 	s.lockRows = `SELECT ` + rowColumns + fromRows + ` FOR UPDATE`
 	s.lockStripes = someStripes + ` FOR UPDATE`
+	s.lockTerms = lockTerms
+	s.readEpoch += ` LOCK IN SHARE MODE` // place has tried to; else an old snapshot might show it
 	s.sellOneOrNone = `UPDATE firstcome_stock_reservation r
-		JOIN firstcome_stock_sold s ON s.sku = r.sku AND s.stripe = r.stripe
+		JOIN firstcome_stock_sold s ON s.sku = r.sku AND s.item = 0 AND s.stripe = r.stripe
 		SET r.state = 'sold', s.sold = s.sold + r.quantity
-		WHERE r.id = ? AND r.state = 'held' AND s.sold + r.quantity <= s.total`
+		WHERE r.id = ? AND r.state = 'held' AND r.asked = '' AND r.released_units = 0 AND s.sold + r.quantity <= s.total`
 	s.void = `INSERT IGNORE` + insertRow + `VALUES @`
 	s.insertPool = `INSERT IGNORE INTO firstcome_stock_pool (sku, epoch, stripes) VALUES (?, ?, ?)`
 }
 
 func (s *statements) sqlite() {
 	s.place = `INSERT` + insertRow + `
-		SELECT ?, ?, ?, ?, ?, ?, ? % stripes, 'held'
-		FROM firstcome_stock_pool WHERE sku = ? AND epoch = ?
+		SELECT ?, ?, ?, ?, ?, ?, ? % stripes, 'held', ?, ?, ?
+		FROM firstcome_stock_pool WHERE sku = ? AND epoch = ? AND retired = 0
 		ON CONFLICT (id) DO NOTHING`
 	// A write, though it changes nothing: it takes the database's one lock, so
 	// that no later write finds that another was faster.
 	s.lockRow = `UPDATE firstcome_stock_reservation SET state = state WHERE id = ? RETURNING ` + rowColumns
 	s.lockRows = `UPDATE firstcome_stock_reservation SET state = state WHERE id IN (@) RETURNING ` + rowColumns
 	s.lockStripes = someStripes
+	s.lockTerms = `UPDATE firstcome_stock_terms SET version = version WHERE sku = ? RETURNING version`
 	s.void = `INSERT` + insertRow + `VALUES @ ON CONFLICT (id) DO NOTHING`
 	s.insertPool = `INSERT INTO firstcome_stock_pool (sku, epoch, stripes) VALUES (?, ?, ?) ON CONFLICT (sku) DO NOTHING`
 }

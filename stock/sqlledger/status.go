@@ -42,5 +42,9 @@ func (l *Ledger) Status(ctx context.Context, id stock.ID) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("ask for status: %w", err)
 	}
-	return Record{Entry: r.entry(), SKU: r.sku, Epoch: r.epoch, Void: r.state == void}, nil
+	e, err := l.entry(ctx, tx, &r)
+	if err != nil {
+		return Record{}, fmt.Errorf("ask for status: %w", err)
+	}
+	return Record{Entry: e, SKU: r.sku, Epoch: r.epoch, Void: r.state == void}, nil
 }

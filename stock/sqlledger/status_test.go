@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -123,8 +124,45 @@ func TestStatus_ALostCommitIsAskedFor(t *testing.T) {
 	e.audit(t, "ticket", 0, 2)
 }
 
-// wholeLife sells one order, expires another, and returns the first.
+// wholeLife takes pools from their opening to their end, step by step.
 func wholeLife(t *testing.T, e *env) {
+	t.Helper()
+	lifeOfOneSKU(t, e)
+	lifeOfBaskets(t, e)
+}
+
+func lifeOfBaskets(t *testing.T, e *env) {
+	t.Helper()
+	ctx := t.Context()
+	e.openFair(t, "fair", 100, 40)
+	ids := []stock.ID{
+		e.placedBasket(t, "fair", line("b", 20), line("a", 50)), e.placedBasket(t, "fair", line("a", 5), line("b", 5)),
+		e.placedBasket(t, "fair", line("a", 1)), e.placedBasket(t, "fair", line("b", 30)),
+	}
+	wantErr(t, "extend", e.extendOne(ctx, ids[0], time.UnixMilli(1_950_000_000_000)), nil)
+	e.auditItems(t, "fair", [2]int64{56, 0}, [2]int64{55, 0})
+	wantErr(t, "sell", e.sellOne(ctx, ids[0]), nil)
+	wantErr(t, "sell a part", e.sellOne(ctx, ids[1], line("b", 5)), nil)
+	wantItem(t, "sell too many", e.sellOne(ctx, ids[3]), "b", stock.ErrLedger)
+	if _, err := e.Adjust(ctx, e.change("fair", 1, line("a", -50), line("b", 15))); err != nil {
+		t.Errorf("adjust: %v", err)
+	}
+	err := e.in(ctx, func(tx *sql.Tx) error { return e.SellAll(ctx, tx, ids[3], ids[0]) })
+	wantErr(t, "sell all", err, nil)
+	wantErr(t, "return", e.returnOne(ctx, ids[1]), nil)
+	wantErr(t, "retire", e.Retire(ctx, "fair"), stock.ErrInUse)
+	wantErr(t, "cancel", e.cancelOne(ctx, ids[2]), nil)
+	wantErr(t, "retire", e.Retire(ctx, "fair"), nil)
+	e.auditItems(t, "fair", [2]int64{0, 50}, [2]int64{0, 50})
+	if got := e.found(t, "fair", ids[0]); got.Quantity != 70 || len(got.Lines) != 2 {
+		t.Errorf("found %+v", got)
+	}
+	_, err = e.place(ctx, e.basket("fair", "ada", line("a", 1)), "ada")
+	wantErr(t, "place", err, stock.ErrRetired)
+}
+
+// lifeOfOneSKU sells one order, expires another, and returns the first.
+func lifeOfOneSKU(t *testing.T, e *env) {
 	t.Helper()
 	ctx := t.Context()
 	e.open(t, "ticket", 100)

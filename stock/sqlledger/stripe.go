@@ -1,6 +1,7 @@
 package sqlledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,50 +9,65 @@ import (
 	"github.com/firstcome/firstcome/stock"
 )
 
-// part is what a sale took from one stripe of a pool.
-type part struct {
-	sku      string
+// units are some of one item of a pool, and the stripe that counts them, or
+// that is asked first to do so.
+type units struct {
+	name     string // the item's SKU, where the pool has several
+	sku      string // the pool's
+	item     int
 	stripe   int64
 	quantity int64
 }
 
-// stripe is one of a pool's counters.
+// on returns as many units on a stripe.
+func (u units) on(stripe, quantity int64) units {
+	u.stripe, u.quantity = stripe, quantity
+	return u
+}
+
+// compareUnits is the order in which all callers lock.
+func compareUnits(a, b units) int {
+	return cmp.Or(cmp.Compare(a.sku, b.sku), cmp.Compare(a.item, b.item), cmp.Compare(a.stripe, b.stripe))
+}
+
+// stripe is one of an item's counters.
 type stripe struct{ number, total, sold int64 }
 
 func (s stripe) room() int64 { return s.total - s.sold }
 
-// take counts q units as sold, where the quick way did not: on the stripe of
-// its own or the next with room, else split over several. It returns what it
+// take counts units as sold, where the quick way did not: on the stripe of
+// their own or the next with room, else split over several. It returns what it
 // took where, or [stock.ErrLedger], having changed nothing, when it saw too
 // little room.
-func (l *Ledger) take(ctx context.Context, tx Executor, sku string, own, q int64) ([]part, error) {
+func (l *Ledger) take(ctx context.Context, tx Executor, u units) ([]units, error) {
 	// Without locks first: only a hint, but most often there is room. And a
 	// full stripe is not tried: two sales that each keep one locked and then
 	// want the other would deadlock.
-	stripes, err := l.readStripes(ctx, tx, l.q.readStripes, sku)
+	stripes, err := l.readStripes(ctx, tx, l.q.readStripes, u.sku, u.item)
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range from(own, stripes) {
-		if s.room() < q {
-			l.tight.met(poolPart(sku))
+	for _, s := range from(u.stripe, stripes) {
+		if s.room() < u.quantity {
+			l.tight.met(poolPart(u.sku))
 			continue
 		}
-		if ok, err := l.tryMove(ctx, tx, sku, s.number, q); err != nil || ok {
-			return []part{{sku, s.number, q}}, err
+		here := u.on(s.number, u.quantity)
+		if ok, err := l.tryMove(ctx, tx, here); err != nil || ok {
+			return []units{here}, err
 		}
 	}
-	return l.takeLocked(ctx, tx, sku, own, q)
+	return l.takeLocked(ctx, tx, u)
 }
 
-// takeLocked takes q units where the others have left room. It locks the
+// takeLocked takes units where the others have left room. It locks the
 // stripes that seem to have some, since only so can it know, until those that
 // it has locked have enough, or those that are left (full when last seen) can't
 // make up for what is missing.
-func (l *Ledger) takeLocked(ctx context.Context, tx Executor, sku string, own, q int64) ([]part, error) {
+func (l *Ledger) takeLocked(ctx context.Context, tx Executor, u units) ([]units, error) {
 	locked := make(map[int64]stripe)
 	for {
-		stripes, err := l.readStripes(ctx, tx, l.q.readStripes, sku)
+		stripes, err := l.readStripes(ctx, tx, l.q.readStripes, u.sku, u.item)
 		if err != nil {
 			return nil, err
 		}
@@ -68,14 +84,14 @@ func (l *Ledger) takeLocked(ctx context.Context, tx Executor, sku string, own, q
 				room += s.room()
 			}
 		}
-		if room < q {
-			return nil, fmt.Errorf("%w: %d wanted, %d left", stock.ErrLedger, q, room)
+		if room < u.quantity {
+			return nil, fmt.Errorf("%w: %d wanted, %d left", stock.ErrLedger, u.quantity, room)
 		}
-		if roomSure >= q {
-			return l.moveAll(ctx, tx, split(sku, from(own, sure), q, stripe.room))
+		if roomSure >= u.quantity {
+			return l.moveAll(ctx, tx, split(u, from(u.stripe, sure), stripe.room))
 		}
 		// Never none: they have the room that the locked ones lack.
-		more, err := l.lockStripes(ctx, tx, sku, unsure)
+		more, err := l.lockStripes(ctx, tx, u.sku, u.item, unsure)
 		if err != nil {
 			return nil, err
 		}
@@ -86,14 +102,14 @@ func (l *Ledger) takeLocked(ctx context.Context, tx Executor, sku string, own, q
 }
 
 // tryMove is move that keeps no lock where it does not move.
-func (l *Ledger) tryMove(ctx context.Context, tx Executor, sku string, number, delta int64) (bool, error) {
+func (l *Ledger) tryMove(ctx context.Context, tx Executor, u units) (bool, error) {
 	if l.q.savepoint == "" {
-		return l.move(ctx, tx, sku, number, delta)
+		return l.move(ctx, tx, u)
 	}
 	if _, err := tx.ExecContext(ctx, l.q.savepoint); err != nil {
 		return false, fmt.Errorf("count on a stripe: %w", err)
 	}
-	ok, err := l.move(ctx, tx, sku, number, delta)
+	ok, err := l.move(ctx, tx, u)
 	if err != nil {
 		return false, err
 	}
@@ -108,13 +124,31 @@ func (l *Ledger) tryMove(ctx context.Context, tx Executor, sku string, number, d
 	return ok, nil
 }
 
-// giveBack counts q units as unsold: on the stripe of its own, else wherever
-// units are counted as sold.
-func (l *Ledger) giveBack(ctx context.Context, tx Executor, sku string, own, q int64) error {
-	if ok, err := l.tryMove(ctx, tx, sku, own, -q); err != nil || ok {
+// giveAllBack counts what a row was sold for as unsold, item after item.
+func (l *Ledger) giveAllBack(ctx context.Context, tx Executor, r *row) error {
+	y, err := l.layout(ctx, tx, r.sku)
+	if err != nil {
 		return err
 	}
-	stripes, err := l.readStripes(ctx, tx, l.q.readStripes, sku)
+	_, now, err := y.content(r)
+	if err != nil {
+		return err
+	}
+	for _, u := range y.units(r, now) {
+		if err := l.giveBack(ctx, tx, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveBack counts units as unsold: on the stripe of their own, else wherever
+// units are counted as sold.
+func (l *Ledger) giveBack(ctx context.Context, tx Executor, u units) error {
+	if ok, err := l.tryMove(ctx, tx, u.on(u.stripe, -u.quantity)); err != nil || ok {
+		return err
+	}
+	stripes, err := l.readStripes(ctx, tx, l.q.readStripes, u.sku, u.item)
 	if err != nil {
 		return err
 	}
@@ -122,42 +156,43 @@ func (l *Ledger) giveBack(ctx context.Context, tx Executor, sku string, own, q i
 	for i, s := range stripes {
 		numbers[i] = s.number
 	}
-	if stripes, err = l.lockStripes(ctx, tx, sku, numbers); err != nil {
+	if stripes, err = l.lockStripes(ctx, tx, u.sku, u.item, numbers); err != nil {
 		return err
 	}
-	parts := split(sku, from(own, stripes), q, func(s stripe) int64 { return s.sold })
-	for i := range parts {
-		q -= parts[i].quantity
-		parts[i].quantity = -parts[i].quantity
+	parts := split(u, from(u.stripe, stripes), func(s stripe) int64 { return s.sold })
+	left := u.quantity
+	for _, p := range parts {
+		left -= p.quantity
 	}
-	if q > 0 {
-		return fmt.Errorf("the stripes count %d units less than the rows", q)
+	if left > 0 {
+		return fmt.Errorf("the stripes count %d units less than the rows", left)
 	}
-	_, err = l.moveAll(ctx, tx, parts)
-	return err
+	return l.undo(ctx, tx, parts)
 }
 
-// split divides q units over stripes: all to the first that can take all, else
-// to each what it can.
-func split(sku string, stripes []stripe, q int64, can func(stripe) int64) []part {
+// split divides units over stripes: all to the first that can take all, else to
+// each what it can.
+func split(u units, stripes []stripe, can func(stripe) int64) []units {
 	for _, s := range stripes {
-		if can(s) >= q {
-			return []part{{sku, s.number, q}}
+		if can(s) >= u.quantity {
+			return []units{u.on(s.number, u.quantity)}
 		}
 	}
-	var parts []part
+	var parts []units
+	left := u.quantity
 	for _, s := range stripes {
-		if n := min(q, can(s)); n > 0 {
-			parts = append(parts, part{sku, s.number, n})
-			q -= n
+		if n := min(left, can(s)); n > 0 {
+			parts = append(parts, u.on(s.number, n))
+			left -= n
 		}
 	}
 	return parts
 }
 
-// move adds delta to one counter, or reports that it would leave its bounds.
-func (l *Ledger) move(ctx context.Context, tx Executor, sku string, number, delta int64) (bool, error) {
-	n, err := affected(ctx, tx, l.q.move, delta, sku, number, delta, delta)
+// move adds units to one counter (or takes them off, where they are negative),
+// or reports that it would leave its bounds.
+func (l *Ledger) move(ctx context.Context, tx Executor, u units) (bool, error) {
+	n, err := affected(ctx, tx, l.q.move, u.quantity, u.sku, u.item, u.stripe, u.quantity, u.quantity)
 	if err != nil {
 		return false, fmt.Errorf("count on a stripe: %w", err)
 	}
@@ -165,9 +200,9 @@ func (l *Ledger) move(ctx context.Context, tx Executor, sku string, number, delt
 }
 
 // moveAll moves counters of which it is known that they have room.
-func (l *Ledger) moveAll(ctx context.Context, tx Executor, parts []part) ([]part, error) {
+func (l *Ledger) moveAll(ctx context.Context, tx Executor, parts []units) ([]units, error) {
 	for _, p := range parts {
-		ok, err := l.move(ctx, tx, p.sku, p.stripe, p.quantity)
+		ok, err := l.move(ctx, tx, p)
 		if err == nil && !ok {
 			err = errors.New("count on a stripe: a locked one has changed")
 		}
@@ -179,7 +214,7 @@ func (l *Ledger) moveAll(ctx context.Context, tx Executor, parts []part) ([]part
 }
 
 // undo takes moves back, so that a refusal leaves the transaction as it was.
-func (l *Ledger) undo(ctx context.Context, tx Executor, parts []part) error {
+func (l *Ledger) undo(ctx context.Context, tx Executor, parts []units) error {
 	for i := range parts {
 		parts[i].quantity = -parts[i].quantity
 	}
@@ -187,11 +222,11 @@ func (l *Ledger) undo(ctx context.Context, tx Executor, parts []part) error {
 	return err
 }
 
-// lockStripes returns the stripes of the given numbers, and holds others off
-// them until the transaction ends.
-func (l *Ledger) lockStripes(ctx context.Context, tx Executor, sku string, numbers []any) ([]stripe, error) {
+// lockStripes returns an item's stripes of the given numbers, and holds others
+// off them until the transaction ends.
+func (l *Ledger) lockStripes(ctx context.Context, tx Executor, sku string, item int, numbers []any) ([]stripe, error) {
 	query := l.list(l.q.lockStripes, "?", len(numbers))
-	return l.readStripes(ctx, tx, query, append([]any{sku}, numbers...)...)
+	return l.readStripes(ctx, tx, query, append([]any{sku, item}, numbers...)...)
 }
 
 func (l *Ledger) readStripes(ctx context.Context, tx Executor, query string, args ...any) (out []stripe, err error) {

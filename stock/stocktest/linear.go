@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -47,6 +48,9 @@ type step struct {
 	kind    string
 	id      stock.ID
 	request stock.Request
+	part    []stock.Line
+	until   time.Time
+	adjust  stock.Adjustment
 }
 
 // heard is its answer.
@@ -62,8 +66,22 @@ func (h *History) Reserve(ctx context.Context, r stock.Request) (stock.Hold, err
 }
 
 // Confirm calls [stock.Store.Confirm].
-func (h *History) Confirm(ctx context.Context, id stock.ID) (stock.Hold, error) {
-	return h.record(step{kind: "confirm", id: id}, func() (stock.Hold, error) { return h.store.Confirm(ctx, id) })
+func (h *History) Confirm(ctx context.Context, id stock.ID, part ...stock.Line) (stock.Hold, error) {
+	return h.record(step{kind: "confirm", id: id, part: part}, func() (stock.Hold, error) { return h.store.Confirm(ctx, id, part...) })
+}
+
+// Extend calls [stock.Store.Extend].
+func (h *History) Extend(ctx context.Context, id stock.ID, until time.Time) (stock.Hold, error) {
+	return h.record(step{kind: "extend", id: id, until: until}, func() (stock.Hold, error) { return h.store.Extend(ctx, id, until) })
+}
+
+// Adjust calls [stock.Store.Adjust].
+func (h *History) Adjust(ctx context.Context, a stock.Adjustment) (levels stock.Levels, err error) {
+	_, _ = h.record(step{kind: "adjust", adjust: a}, func() (stock.Hold, error) {
+		levels, err = h.store.Adjust(ctx, a)
+		return stock.Hold{}, err
+	})
+	return levels, err
 }
 
 // Cancel calls [stock.Store.Cancel].
@@ -107,6 +125,7 @@ func isUnknown(err error) bool {
 		stock.ErrSoldOut, stock.ErrAllHeld, stock.ErrLimit, stock.ErrUnknownSKU, stock.ErrNotFound, stock.ErrMismatch,
 		stock.ErrTooLate, stock.ErrNotOpen, stock.ErrClosed, stock.ErrConfirmed, stock.ErrCancelled, stock.ErrExpired,
 		stock.ErrNotConfirmed, stock.ErrInvalid, stock.ErrTooManyAttempts, stock.ErrJournalFull, stock.ErrFenced,
+		stock.ErrPaused, stock.ErrLate, stock.ErrVersion, stock.ErrOver, stock.ErrRetired,
 	} {
 		if errors.Is(err, known) {
 			return false
@@ -169,7 +188,11 @@ func (m *Model) take(s step) (stock.State, error) {
 	case "reserve":
 		return m.Reserve(s.request)
 	case "confirm":
-		return m.Confirm(s.id)
+		return m.Confirm(s.id, s.part...)
+	case "extend":
+		return m.Extend(s.id, s.until)
+	case "adjust":
+		return 0, m.Adjust(s.adjust)
 	case "cancel":
 		return m.Cancel(s.id)
 	case "return":
@@ -189,13 +212,19 @@ func agree(state stock.State, err error, out heard) bool {
 	}
 	var a, b *stock.AllHeldError
 	if errors.As(err, &a) && errors.As(out.err, &b) {
-		return true
+		return sameItem(err, out.err)
 	}
 	return sameError(out.err, err)
 }
 
 func (m *Model) clone() *Model {
-	return &Model{Pool: m.Pool, Now: m.Now, records: maps.Clone(m.records)}
+	return &Model{Terms: m.Terms, Now: m.Now, records: maps.Clone(m.records)}
 }
 
-func (m *Model) equal(other *Model) bool { return maps.Equal(m.records, other.records) }
+func (m *Model) equal(other *Model) bool {
+	return m.Terms.Version == other.Terms.Version && m.Terms.Adjusted == other.Terms.Adjusted &&
+		maps.EqualFunc(m.records, other.records, func(a, b record) bool {
+			return a.state == b.state && a.late == b.late && a.expires.Equal(b.expires) &&
+				slices.Equal(a.asked, b.asked) && slices.Equal(a.units(), b.units())
+		})
+}

@@ -137,6 +137,22 @@ func Run(t *testing.T, h Harness) {
 		{"only first attempts are refused from memory", memoryAnswers},
 		{"quantities up to the largest are exact", largest},
 		{"many holds that end at once are all taken over", manyEnd},
+		{"of a part that is confirmed the rest is free in the same step", part},
+		{"a part that is confirmed twice is the same and another part is a mismatch", otherPart},
+		{"a basket is held whole or not at all and the reason names the SKU", basket},
+		{"a SKU that stands on two lines counts for both", twoLines},
+		{"a basket of two pools is refused by name before anything is held", twoPools},
+		{"two baskets that name their SKUs in another order are both decided", basketsAtOnce},
+		{"the limit of one SKU holds beside that of the pool", itemLimit},
+		{"a late confirmation is refused for good where the policy is strict", lateStrict},
+		{"a late confirmation takes a free unit where the policy allows it", lateIfFree},
+		{"a late confirmation without stock is refused the same way each time", lateNoStock},
+		{"an extended hold ends at its new time and never earlier", extended},
+		{"units are added by a delta on a known version, once", added},
+		{"only free units are taken out, unless by force, and freed ones go there first", takenOut},
+		{"a paused pool sells nothing and its holds live on", paused},
+		{"a pool opens and closes at the time that it is told", reopened},
+		{"what a finished pool held and sold is audited, and it retires", retires},
 	} {
 		t.Run(strings.ReplaceAll(test.name, " ", "_"), func(t *testing.T) { test.run(t, h) })
 	}
@@ -249,14 +265,14 @@ func expiredAllowance(t *testing.T, h Harness) {
 func states(t *testing.T, h Harness) {
 	b := h.open(t, nil)
 	sold, cancelled, held := b.reserve(b.ask("ann", 1)).ID, b.reserve(b.ask("bob", 1)).ID, b.reserve(b.ask("cay", 1)).ID
-	b.want(b.store.Confirm, sold, stock.Sold, nil)
-	if again := b.want(b.store.Confirm, sold, stock.Sold, nil); !again.Repeated {
+	b.want(whole(b.store.Confirm), sold, stock.Sold, nil)
+	if again := b.want(whole(b.store.Confirm), sold, stock.Sold, nil); !again.Repeated {
 		t.Error("a second confirmation is not told as a repeat")
 	}
 	b.want(b.store.Cancel, sold, 0, stock.ErrConfirmed)
 	b.want(b.store.Cancel, cancelled, stock.Cancelled, nil)
 	b.want(b.store.Cancel, cancelled, stock.Cancelled, nil)
-	b.want(b.store.Confirm, cancelled, 0, stock.ErrCancelled)
+	b.want(whole(b.store.Confirm), cancelled, 0, stock.ErrCancelled)
 	b.want(b.store.Return, cancelled, 0, stock.ErrNotConfirmed)
 	b.want(b.store.Return, held, 0, stock.ErrNotConfirmed)
 	b.want(b.store.Lookup, held, stock.Held, nil)
@@ -271,7 +287,7 @@ func confirmAtExpiry(t *testing.T, h Harness) {
 	id := b.reserve(b.ask("ann", 1)).ID
 	b.Pass(t, brief)
 	for range 2 {
-		b.want(b.store.Confirm, id, 0, stock.ErrExpired)
+		b.want(whole(b.store.Confirm), id, 0, stock.ErrExpired)
 	}
 	b.want(b.store.Cancel, id, stock.Expired, nil)
 	b.levels(10, 0, 0)
@@ -280,7 +296,7 @@ func confirmAtExpiry(t *testing.T, h Harness) {
 func returned(t *testing.T, h Harness) {
 	b := h.open(t, func(p *stock.Pool) { p.Total, p.Limit = 1, 1 })
 	id := b.reserve(b.ask("ann", 1)).ID
-	b.want(b.store.Confirm, id, stock.Sold, nil)
+	b.want(whole(b.store.Confirm), id, stock.Sold, nil)
 	b.refused(b.ask("bob", 1), stock.ErrSoldOut)
 	b.want(b.store.Return, id, stock.Returned, nil)
 	b.want(b.store.Return, id, stock.Returned, nil)
@@ -293,14 +309,14 @@ func returned(t *testing.T, h Harness) {
 func twoKindsOfNo(t *testing.T, h Harness) {
 	b := h.open(t, func(p *stock.Pool) { p.Total, p.Hold = 2, 10*time.Minute })
 	one, two := b.reserve(b.ask("ann", 1)).ID, b.reserve(b.ask("bob", 1)).ID
-	b.want(b.store.Confirm, one, stock.Sold, nil)
+	b.want(whole(b.store.Confirm), one, stock.Sold, nil)
 	var held *stock.AllHeldError
 	err := b.refusal(b.ask("cay", 1), stock.ErrAllHeld)
 	if !errors.As(err, &held) || held.RetryAfter <= 9*time.Minute || held.RetryAfter > 10*time.Minute {
 		t.Fatalf("got %v, want some 10 min", err)
 	}
 	b.refused(b.ask("cay", 2), stock.ErrSoldOut)
-	b.want(b.store.Confirm, two, stock.Sold, nil)
+	b.want(whole(b.store.Confirm), two, stock.Sold, nil)
 	b.refused(b.ask("cay", 1), stock.ErrSoldOut)
 	b.levels(0, 0, 2)
 }
@@ -355,12 +371,12 @@ func strangers(t *testing.T, h Harness) {
 	b := h.open(t, nil)
 	r := stock.Request{ID: stock.NewID("nothing", "ann", Claim()), SKU: "nothing", Buyer: "ann", Quantity: 1}
 	b.refused(r, stock.ErrUnknownSKU)
-	b.want(b.store.Confirm, r.ID, 0, stock.ErrUnknownSKU)
+	b.want(whole(b.store.Confirm), r.ID, 0, stock.ErrUnknownSKU)
 	if _, err := b.store.Levels(t.Context(), "nothing"); !errors.Is(err, stock.ErrUnknownSKU) {
 		t.Errorf("levels: %v", err)
 	}
 	id := b.ask("ann", 1).ID
-	for _, step := range []func(context.Context, stock.ID) (stock.Hold, error){b.store.Confirm, b.store.Cancel, b.store.Return, b.store.Lookup} {
+	for _, step := range []func(context.Context, stock.ID) (stock.Hold, error){whole(b.store.Confirm), b.store.Cancel, b.store.Return, b.store.Lookup} {
 		b.want(step, id, 0, stock.ErrNotFound)
 	}
 }
@@ -387,7 +403,7 @@ func malformed(t *testing.T, h Harness) {
 			t.Errorf("%s: got %+v, %v", name, hold, err)
 		}
 	}
-	b.want(b.store.Confirm, stock.ID{}, 0, stock.ErrInvalid)
+	b.want(whole(b.store.Confirm), stock.ID{}, 0, stock.ErrInvalid)
 	for _, p := range []stock.Pool{{}, {SKU: "x"}, {SKU: "x", Total: -1}, {SKU: "x", Total: 1 << 53}, {SKU: "x", Total: 1, Limit: -1}, {SKU: "x", Total: 1, Hold: -1}} {
 		if _, err := b.store.Open(t.Context(), p); !errors.Is(err, stock.ErrInvalid) {
 			t.Errorf("open %+v: %v", p, err)
@@ -460,7 +476,7 @@ func largest(t *testing.T, h Harness) {
 	b := h.open(t, func(p *stock.Pool) { p.Total = stock.MaxQuantity })
 	id := b.reserve(b.ask("ann", stock.MaxQuantity-1)).ID
 	b.levels(1, stock.MaxQuantity-1, 0)
-	b.want(b.store.Confirm, id, stock.Sold, nil)
+	b.want(whole(b.store.Confirm), id, stock.Sold, nil)
 	b.reserve(b.ask("bob", 1))
 	b.levels(0, 1, stock.MaxQuantity-1)
 	b.refused(b.ask("cay", 1), stock.ErrAllHeld)

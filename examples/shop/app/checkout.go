@@ -54,7 +54,8 @@ func (c *checkout) handle(ctx context.Context, e worker.Event[placed]) error {
 	case err != nil:
 		return err
 	}
-	if err := c.follow(ctx, "confirm", c.stock.Confirm, p.Reservation); err != nil {
+	confirm := func(ctx context.Context, id stock.ID) (stock.Hold, error) { return c.stock.Confirm(ctx, id) }
+	if err := c.follow(ctx, "confirm", confirm, p.Reservation); err != nil {
 		return err
 	}
 	return c.pay.capture(ctx, p.OrderID)

@@ -1,10 +1,8 @@
--- levels.lua: a pool's counts.
+-- levels.lua: a pool's terms and counts.
 --
--- KEYS  as in pool.lua
--- ARGV  1-4 as in pool.lua
--- Returns {"ok", epoch, seq, now, total, free, held, sold} or a refusal as
--- reserve.lua's. Writes nothing.
+-- KEYS  as in head.lua
+-- ARGV  1-5 as in head.lua
+-- Returns {"ok", epoch, seq, now, terms, counts} or a refusal as reserve.lua's.
+-- Writes nothing.
 
-local refused = guard()
-if refused then return refused end
-return {'ok', epoch, seq, now, redis.call('HGET', META, 'total'), free, held, sold}
+return {'ok', epoch, seq, now, terms, counts}

@@ -1,17 +1,13 @@
 -- settle.lua: applies the ledger's verdicts on holds past their time.
 --
--- KEYS  as in pool.lua
--- ARGV  1-4 as in pool.lua; 5 IDs, 28 bytes each; 6 their verdicts, a letter
---       each: f free, k keep, s sold, u undecided; 7 ms until an undecided one
+-- KEYS  as in head.lua
+-- ARGV  1-5 as in head.lua; 6 IDs, 28 bytes each; 7 their verdicts, a letter
+--       each: f free, k keep, s sold, u undecided; 8 ms until an undecided one
 --       is asked about again
--- Returns {"ok", epoch, seq, now, units freed} or a refusal as reserve.lua's.
+-- Returns {"ok", epoch, seq, now, holds freed} or a refusal as reserve.lua's.
 -- Idempotent: only what is still held is touched.
 
-local refused = guard()
-if refused then return refused end
-journalled()
-records()
-local blob, verdicts, again = ARGV[5], ARGV[6], now + tonumber(ARGV[7])
+local blob, verdicts, again = ARGV[6], ARGV[7], now + tonumber(ARGV[8])
 local verdict, buyers, freed, left = {}, {}, 0, #verdicts
 for i = 1, #verdicts do
   local id = sub(blob, i * 28 - 27, i * 28)
@@ -23,17 +19,17 @@ read(buyers)
 for i = 1, #verdicts do
   local claim = sub(blob, i * 28 - 15, i * 28)
   local p = place[buyers[i]]
-  local pos, st, q, at, nxt = find(value[p], claim)
+  local pos, st, a, at, nxt = find(value[p], claim)
   local v = verdict[buyers[i] .. claim]
-  if st ~= 'h' then
-    verdict[buyers[i] .. claim] = 'f' -- it was settled meanwhile
+  if st ~= 'h' or at > now then
+    verdict[buyers[i] .. claim] = 'f' -- it was settled or extended meanwhile
   elseif v == 'f' then
-    finish(p, claim, pos, q, nxt, 'x', 'X')
-    freed = freed + q
+    finish(p, claim, pos, a, nxt, 'x', 'X')
+    freed = freed + 1
   elseif v == 's' then
-    finish(p, claim, pos, q, nxt, 's', 'C')
+    finish(p, claim, pos, a, nxt, 's', 'C')
   elseif v == 'k' then
-    put(p, pos, 'k', q, at, nxt)
+    put(p, pos, 'k', a, at, nxt)
   end
 end
 
@@ -71,7 +67,7 @@ while left > 0 do
   offset = offset + 8
   if #page < 16 or offset >= 1024 then break end
 end
-if #drop > 0 then redis.call('ZREM', DUE, unpack(drop)) end
-for i = 1, #add, 3000 do redis.call('ZADD', DUE, unpack(add, i, math.min(i + 2999, #add))) end
 flush()
+for i = 1, #add, 3000 do redis.call('ZADD', DUE, unpack(add, i, math.min(i + 2999, #add))) end
+if #drop > 0 then redis.call('ZREM', DUE, unpack(drop)) end
 return {'ok', epoch, seq, now, freed}

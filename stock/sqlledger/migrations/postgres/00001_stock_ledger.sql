@@ -1,22 +1,23 @@
 -- +goose Up
 
 -- One row per pool. Each order's transaction locks it FOR SHARE, so only the
--- end of an epoch updates it; what changes more often stands in other tables.
+-- end of an epoch and of the pool update it; what changes more often stands in
+-- other tables. "stripes" are those of the item that has the most.
 CREATE TABLE firstcome_stock_pool (
     sku     text COLLATE "C" PRIMARY KEY,
     epoch   bigint NOT NULL CHECK (epoch >= 1),
-    stripes bigint NOT NULL CHECK (stripes >= 1)
+    stripes bigint NOT NULL CHECK (stripes >= 1),
+    retired bigint NOT NULL DEFAULT 0 CHECK (retired IN (0, 1)) -- 1: over for good, no order enters it
 );
 
--- The terms of the sale. Times are milliseconds since 1970 (UTC) by the
--- store's clock; NULL is none.
+-- The terms of the sale, as they are after all adjustments and as the pool was
+-- opened with: JSON with times in milliseconds since 1970 (UTC) by the store's
+-- clock. No order locks them.
 CREATE TABLE firstcome_stock_terms (
-    sku         text COLLATE "C" PRIMARY KEY,
-    total       bigint NOT NULL CHECK (total >= 1),
-    buyer_limit bigint NOT NULL CHECK (buyer_limit >= 0), -- 0 is no limit
-    hold_ms     bigint NOT NULL CHECK (hold_ms >= 1),
-    opens_ms    bigint,
-    closes_ms   bigint
+    sku     text COLLATE "C" PRIMARY KEY,
+    version bigint NOT NULL CHECK (version >= 1),
+    terms   text COLLATE "C" NOT NULL,
+    opened  text COLLATE "C" NOT NULL
 );
 
 -- How far the store's history is known. "ending" is the epoch that is being
@@ -28,29 +29,37 @@ CREATE TABLE firstcome_stock_mark (
     ending bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 20);
 
--- The counter of sold units, spread over stripes so that sales don't queue for
--- one row. The stripes' totals sum up to the pool's.
+-- The counters of sold units: one for each item (0 where the pool is one SKU),
+-- spread over stripes so that sales don't queue for one row. The stripes' totals
+-- sum up to the item's.
 CREATE TABLE firstcome_stock_sold (
     sku    text COLLATE "C" NOT NULL,
+    item   bigint NOT NULL,
     stripe bigint NOT NULL,
     total  bigint NOT NULL CHECK (total >= 0),
     sold   bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (sku, stripe),
+    PRIMARY KEY (sku, item, stripe),
     CONSTRAINT firstcome_stock_sold_within_total CHECK (sold >= 0 AND sold <= total)
 ) WITH (fillfactor = 10); -- room for new versions of a row on its page
 
 -- One row per reservation that has an order, or (void) that must not get one.
 -- IDs of one pool begin alike, so the primary key finds a pool's rows too.
+-- "quantity" is what was asked for, of which "released_units" were given back
+-- when a part was sold. In a pool with items "asked" and "released" say the same
+-- by item, as in 0:2,3:1 (two of the first, one of the fourth); else they are ''.
 CREATE TABLE firstcome_stock_reservation (
-    id         text COLLATE "C" PRIMARY KEY,
-    sku        text COLLATE "C" NOT NULL,
-    buyer      text COLLATE "C" NOT NULL,   -- '' where void
-    quantity   bigint NOT NULL CHECK (quantity >= 0),
-    expires_ms bigint NOT NULL,
-    epoch      bigint NOT NULL,
-    stripe     bigint NOT NULL,
-    state      text COLLATE "C" NOT NULL
-               CHECK (state IN ('held', 'sold', 'cancelled', 'expired', 'returned', 'void'))
+    id             text COLLATE "C" PRIMARY KEY,
+    sku            text COLLATE "C" NOT NULL,
+    buyer          text COLLATE "C" NOT NULL,   -- '' where void
+    quantity       bigint NOT NULL CHECK (quantity >= 0),
+    expires_ms     bigint NOT NULL,
+    epoch          bigint NOT NULL,
+    stripe         bigint NOT NULL,
+    state          text COLLATE "C" NOT NULL
+                   CHECK (state IN ('held', 'sold', 'cancelled', 'expired', 'returned', 'void')),
+    asked          text COLLATE "C" NOT NULL,
+    released       text COLLATE "C" NOT NULL,
+    released_units bigint NOT NULL CHECK (released_units >= 0 AND released_units <= quantity)
 ) WITH (fillfactor = 85);
 
 -- +goose Down

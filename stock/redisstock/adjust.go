@@ -1,0 +1,215 @@
+package redisstock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/firstcome/firstcome/stock"
+)
+
+// Adjust implements [stock.Store]. With a ledger the terms change there first
+// and Redis follows; units that are taken out are held back in Redis before, so
+// that nobody gets them meanwhile. A process that dies in between leaves a
+// pool with terms that differ; whoever runs [Store.Run] puts them right within
+// some seconds, and so does a repeat.
+func (s *Store) Adjust(ctx context.Context, a stock.Adjustment) (stock.Levels, error) {
+	if err := a.Validate(); err != nil {
+		return stock.Levels{}, err
+	}
+	p, err := s.poolOf(ctx, a.SKU)
+	if err != nil {
+		return stock.Levels{}, err
+	}
+	if s.ledger == nil {
+		return s.adjustAlone(ctx, p, &a)
+	}
+	if err := s.holdBack(ctx, p, &a); err != nil {
+		return stock.Levels{}, err
+	}
+	_, err = s.ledger.Adjust(ctx, a)
+	if err != nil {
+		err = fmt.Errorf("adjust in ledger: %w", err)
+		if isRefusal(err) {
+			_, syncErr := s.sync(ctx, p)
+			err = errors.Join(err, syncErr)
+		}
+		return stock.Levels{}, err
+	}
+	return s.sync(ctx, p)
+}
+
+func isRefusal(err error) bool {
+	for _, no := range []error{stock.ErrVersion, stock.ErrOver, stock.ErrRetired, stock.ErrInvalid, stock.ErrUnknownSKU} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
+}
+
+// adjustAlone adjusts a pool without a ledger.
+func (s *Store) adjustAlone(ctx context.Context, p *pool, a *stock.Adjustment) (stock.Levels, error) {
+	if less(a) {
+		if err := s.sweepAll(ctx, p); err != nil {
+			return stock.Levels{}, err
+		}
+	}
+	for {
+		st, err := s.stateOf(ctx, p, false)
+		if err != nil {
+			return stock.Levels{}, err
+		}
+		next, again, err := st.terms.Adjust(a)
+		if err != nil || again {
+			return st.levels, err
+		}
+		levels, changed, err := s.swap(ctx, p, &st, &next, a.Force, "")
+		if err != nil || changed {
+			return levels, err
+		}
+	}
+}
+
+// heldBack marks terms whose units are held back for an adjustment, by its ID
+// and the time.
+const heldBack = "~"
+
+// heldBackFor is how long an adjustment may take from holding units back to
+// its commit; after it Run counts it as dead and puts the units back.
+const heldBackFor = 15 * time.Second
+
+// holdBack takes the units out of sale that an adjustment takes out, where it
+// must not take more than is free.
+func (s *Store) holdBack(ctx context.Context, p *pool, a *stock.Adjustment) error {
+	if !less(a) || a.Force {
+		return nil
+	}
+	if err := s.sweepAll(ctx, p); err != nil {
+		return err
+	}
+	for {
+		if _, err := s.sync(ctx, p); err != nil { // also what another has held back and left
+			return err
+		}
+		st, err := s.stateOf(ctx, p, false)
+		if err != nil {
+			return err
+		}
+		next, again, err := st.terms.Adjust(a)
+		if err != nil || again {
+			return err
+		}
+		held := st.terms
+		held.Pool = next.Pool
+		held.Opens, held.Closes = st.terms.Opens, st.terms.Closes
+		for i, item := range itemsOf(&held.Pool) { // what is added is not for sale yet
+			if before := itemsOf(&st.terms.Pool)[i]; item.Total > before.Total {
+				if len(held.Items) == 0 {
+					held.Total = before.Total
+				} else {
+					held.Items[i].Total = before.Total
+				}
+			}
+		}
+		_, changed, err := s.swap(ctx, p, &st, &held, false, fmt.Sprintf("%s%d", heldBack, time.Now().UnixMilli()))
+		if err != nil || changed {
+			return err
+		}
+	}
+}
+
+// less reports whether units are taken out.
+func less(a *stock.Adjustment) bool {
+	for _, l := range a.Add {
+		if l.Quantity < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// sweepAll frees what is past its time, so that it can be taken out.
+func (s *Store) sweepAll(ctx context.Context, p *pool) error {
+	for range 10_000 { // a bound far beyond any pool
+		wait, err := s.sweep(ctx, p)
+		if err != nil || wait > 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// swap puts next in the place of the terms as they were read, and reports
+// whether they still stood so.
+func (s *Store) swap(ctx context.Context, p *pool, st *standing, next *stock.Terms, force bool, mark string) (stock.Levels, bool, error) {
+	var deltas strings.Builder
+	was := itemsOf(&st.terms.Pool)
+	for i, item := range itemsOf(&next.Pool) {
+		fmt.Fprintf(&deltas, "%d;", item.Total-was[i].Total)
+	}
+	r, err := s.call(ctx, p, false, s.scripts.adjust, 3, st.text, termsText(next, s.ledgerFlag())+mark, bit(force), deltas.String())
+	if err != nil {
+		return stock.Levels{}, false, err
+	}
+	switch verdict := toString(r.rest[0]); verdict {
+	case "done", "again":
+		now, err := readStanding(p, toString(r.rest[1]), toString(r.rest[2]))
+		if verdict == "done" {
+			p.reopen()
+		}
+		return now.levels, true, err
+	case "over":
+		return stock.Levels{}, false, &stock.OverError{By: toInt(r.rest[2])}
+	default:
+		return stock.Levels{}, false, nil
+	}
+}
+
+// sync brings the terms in Redis to those of the ledger.
+func (s *Store) sync(ctx context.Context, p *pool) (stock.Levels, error) {
+	for {
+		st, err := s.stateOf(ctx, p, false)
+		if err != nil {
+			return stock.Levels{}, err
+		}
+		terms, _, err := s.ledger.Pool(ctx, p.opened.SKU)
+		if err != nil {
+			return stock.Levels{}, fmt.Errorf("read terms from ledger: %w", err)
+		}
+		if terms.Retired {
+			return stock.Levels{}, stock.ErrRetired
+		}
+		if st.terms.Version > terms.Version || termsText(&terms, s.ledgerFlag()) == st.text {
+			return st.levels, nil // a read that was overtaken, or nothing to do
+		}
+		// What was sold stays sold, and what was promised stays so: the ledger
+		// has decided, so more than is free may go.
+		levels, changed, err := s.swap(ctx, p, &st, &terms, true, "")
+		if err != nil || changed {
+			return levels, err
+		}
+	}
+}
+
+const termsPause = 5 * time.Second
+
+// followTerms compares the terms with the ledger's from time to time, since a
+// process may have died between the two.
+func (s *Store) followTerms(ctx context.Context, p *pool) error {
+	if s.ledger == nil || time.Since(p.chores.terms) < termsPause {
+		return nil
+	}
+	p.chores.terms = time.Now()
+	st, err := s.stateOf(ctx, p, false)
+	if err != nil {
+		return err
+	}
+	if _, at, ok := strings.Cut(st.text, heldBack); ok && time.Since(time.UnixMilli(toInt(at))) < heldBackFor {
+		return nil // it is on its way
+	}
+	_, err = s.sync(ctx, p)
+	return err
+}

@@ -1,0 +1,127 @@
+package redisstock
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/firstcome/firstcome/internal/coalesce"
+	"github.com/firstcome/firstcome/stock"
+)
+
+// call is one request in a flight.
+type call = coalesce.Call[ask, answer]
+
+// manifest is the arguments of one flight, kept between flights.
+type manifest struct {
+	ids, details []byte
+	buyers       map[[12]byte]struct{}
+}
+
+var manifests = sync.Pool{New: func() any { return &manifest{buyers: make(map[[12]byte]struct{}, 512)} }}
+
+// flight asks Redis for a batch at once.
+func (s *Store) flight(ctx context.Context, p *pool, batch []*call) {
+	m := manifests.Get().(*manifest)
+	defer manifests.Put(m)
+	all, deadline, born := m.pack(batch)
+	r, err := s.call(ctx, p, false, s.scripts.reserve, 2,
+		s.opts.Retention.Milliseconds(), s.opts.MaxRecords, bit(p.asking.Load()), len(batch),
+		m.ids, all, deadline, born, m.details, bit(m.twice(batch)))
+	if err != nil {
+		for _, c := range batch {
+			c.Err = err
+		}
+		return
+	}
+	unpack(batch, r)
+}
+
+// pack writes the batch as reserve.lua reads it, and returns what holds for
+// all of it: the common quantity, the earliest deadline and birth.
+func (m *manifest) pack(batch []*call) (all, deadline, born int64) {
+	m.ids, m.details = m.ids[:0], m.details[:0]
+	all = batch[0].Q.Quantity
+	for _, c := range batch {
+		q := c.Q
+		m.ids = append(m.ids, q.ID[len(stock.ID{})-28:]...)
+		d, b := millis(q.Deadline), millis(q.Born)
+		if q.units != nil {
+			m.details = append(m.details, amountText(q.units)...)
+			all = 0
+		} else {
+			m.details = strconv.AppendInt(m.details, q.Quantity, 10)
+		}
+		m.details = strconv.AppendInt(append(m.details, ','), d, 10)
+		m.details = strconv.AppendInt(append(m.details, ','), b, 10)
+		m.details = append(m.details, ';')
+		if q.Quantity != all {
+			all = 0
+		}
+		deadline, born = earlier(deadline, d), earlier(born, b)
+	}
+	return all, deadline, born
+}
+
+// twice tells that a buyer stands in the batch more than once.
+func (m *manifest) twice(batch []*call) bool {
+	if len(batch) == 1 {
+		return false
+	}
+	clear(m.buyers)
+	for _, c := range batch {
+		m.buyers[c.Q.ID.BuyerPart()] = struct{}{}
+	}
+	return len(m.buyers) < len(batch)
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(t.UnixMilli(), 1)
+}
+
+func earlier(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// unpack gives each call its answer.
+func unpack(batch []*call, r reply) {
+	expires, text := toInt(r.rest[0]), toString(r.rest[1])
+	for _, c := range batch {
+		if text == "" {
+			c.Err = errShort
+			continue
+		}
+		a := answer{kind: text[0], expires: expires, epoch: r.epoch, seq: r.seq, replicas: r.replicas}
+		text = text[1:]
+		switch a.kind {
+		case 'e', 'n', 'l', 'a', 'L', 'A', 'S':
+			body, rest, _ := strings.Cut(text, ";")
+			text = rest
+			a.detail(body)
+		}
+		c.R = a
+	}
+}
+
+// detail reads what stands between an answer's letter and its semicolon.
+func (a *answer) detail(body string) {
+	switch {
+	case a.kind == 'e' && body != "":
+		a.state = body[0]
+		text, at, _ := strings.Cut(body[1:], ",")
+		a.amount, a.at = text, toInt(at)
+	case a.kind == 'L' || a.kind == 'A' || a.kind == 'S':
+		item, at, _ := strings.Cut(body, ",")
+		a.item, a.at = int(toInt(item)), toInt(at)
+	default:
+		a.at = toInt(body)
+	}
+}
