@@ -34,6 +34,7 @@ type turn struct {
 type score struct {
 	perSecond float64
 	p50, p99  time.Duration
+	longest   time.Duration
 	redis     float64 // µs of Redis CPU in scripts, per call
 	cpu       float64 // µs of CPU of this process and Redis, per call
 	allocs    float64 // of the whole process, per call
@@ -106,6 +107,7 @@ func (c contest) play(ctx context.Context, a *arena, run side) (score, error) {
 		perSecond: n / took.Seconds(),
 		p50:       latencies[len(latencies)/2],
 		p99:       latencies[len(latencies)*99/100],
+		longest:   latencies[len(latencies)-1],
 		redis:     usec / n,
 		cpu:       float64((busy - idle).Microseconds()) / n,
 		allocs:    float64(after.Mallocs-before.Mallocs) / n,
@@ -123,6 +125,8 @@ func (c contest) rush(ctx context.Context, t *turn) (time.Duration, []time.Durat
 	ready.Add(c.callers)
 	for range c.callers {
 		done.Go(func() {
+			own, cancel := context.WithCancel(ctx) // as each request of a server has one
+			defer cancel()
 			ready.Done()
 			<-bell
 			for {
@@ -131,7 +135,7 @@ func (c contest) rush(ctx context.Context, t *turn) (time.Duration, []time.Durat
 					return
 				}
 				begun := time.Now()
-				if err := t.call(ctx, i); err != nil {
+				if err := t.call(own, i); err != nil {
 					failed.Store(&err)
 					return
 				}

@@ -113,6 +113,9 @@ func realMain(ctx context.Context, s settings) error {
 		t.row(c, r)
 	}
 	t.legend()
+	if s.run.MatchString("memory") {
+		return memory(ctx, os.Stdout, arena, s.scale)
+	}
 	return nil
 }
 

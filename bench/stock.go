@@ -26,15 +26,22 @@ func stockContests() []contest {
 		{"mixed, 1,000 callers", 1000, 100_000, sale{mixed: true}.reserve, sale{mixed: true}.scriptOnce},
 		{"mixed, 1,000, async pipeline", 1000, 100_000, sale{mixed: true}.reserve, sale{mixed: true}.scriptPiped},
 		{"mixed, 1,000, losers from memory", 1000, 100_000, sale{mixed: true, first: true}.reserve, sale{mixed: true}.scriptOnce},
+		{"at 1,000,000 holds, peer at 1,000", 1000, 100_000, sale{holds: 1_000_000}.reserve, sale{holds: 1000}.reserve},
 	}
 }
 
-// sale is a load: all buyers new and stock for all; or mixed, of which 35 % win,
-// 10 % repeat an ID, 5 % are at their limit, and 50 % come when all is gone.
+// sale is a load: all buyers new and stock for all; or mixed, of which 35 % win
+// (5 % a unit whose hold has just ended), 10 % repeat an ID, 5 % are at their
+// limit, and 50 % come when all is gone.
 type sale struct {
 	mixed bool
 	first bool // the losers say that it is their first attempt, which may be answered from memory
+	holds int  // live ones that stand already
 }
+
+// lasting is how long a hold lasts in a mixed sale: longer than the sale takes,
+// and short enough to wait for the end of those that are taken over.
+const lasting = 3 * time.Second
 
 // purchase is one call of a sale.
 type purchase struct {
@@ -80,8 +87,14 @@ func (s sale) reserve(ctx context.Context, a *arena, calls int) (*turn, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := stock.Pool{SKU: "ticket", Total: int64(units), Limit: 1, Hold: time.Hour}
+	pool := stock.Pool{SKU: "ticket", Total: int64(units + s.holds), Limit: 1, Hold: time.Hour}
+	if s.mixed {
+		pool.Hold = lasting
+	}
 	if _, err := store.Open(ctx, pool); err != nil {
+		return nil, err
+	}
+	if err := s.prepare(ctx, store, pool, calls); err != nil {
 		return nil, err
 	}
 	requests := make([]stock.Request, calls)
@@ -99,13 +112,35 @@ func (s sale) reserve(ctx context.Context, a *arena, calls int) (*turn, error) {
 		},
 		check: func(ctx context.Context) error {
 			l, err := store.Levels(ctx, pool.SKU)
-			if err == nil && (l.Free != 0 || l.Held != int64(units)) {
-				err = fmt.Errorf("levels are %+v, want %d held", l, units)
+			if err == nil && (l.Free != 0 || l.Held != pool.Total) {
+				err = fmt.Errorf("levels are %+v, want %d held", l, pool.Total)
 			}
 			return err
 		},
 		close: func() { _ = client.Close() },
 	}, nil
+}
+
+// prepare makes the holds that stand when the sale begins: live ones, or those
+// that have ended by then and will be taken over.
+func (s sale) prepare(ctx context.Context, store *redisstock.Store, pool stock.Pool, calls int) error {
+	holds := s.holds
+	if s.mixed {
+		holds = calls / 20
+	}
+	err := spread(holds, func(i int) error {
+		buyer := "before-" + strconv.Itoa(i)
+		r := stock.Request{ID: stock.NewID(pool.SKU, buyer, [16]byte{1}), SKU: pool.SKU, Buyer: buyer, Quantity: 1}
+		_, err := store.Reserve(ctx, r)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if s.mixed {
+		time.Sleep(lasting)
+	}
+	return nil
 }
 
 // counter counts answers of the script, which has no levels to check.

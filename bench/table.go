@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-const layout = "%-34s | %9s | %9s | %-22s | %15s | %13s | %13s | %11s\n"
+const layout = "%-34s | %9s | %9s | %-22s | %15s | %15s | %13s | %13s | %11s\n"
 
 type table struct{ w io.Writer }
 
 func newTable(w io.Writer) *table {
-	fmt.Fprintf(w, layout, "name", "ours", "peer", "ratio (median, min, max)", "p99 ms", "Redis µs", "CPU µs", "allocs")
+	fmt.Fprintf(w, layout, "name", "ours", "peer", "ratio (median, min, max)", "p99 ms", "longest ms", "Redis µs", "CPU µs", "allocs")
 	return &table{w: w}
 }
 
@@ -20,7 +20,8 @@ func (t *table) row(c contest, s scores) {
 	ours, peer := summary(s.ours), summary(s.peer)
 	fmt.Fprintf(t.w, layout, c.name,
 		fmt.Sprintf("%.0f/s", ours.perSecond), fmt.Sprintf("%.0f/s", peer.perSecond), ratios(s),
-		pair("%.2f", ms(ours.p99), ms(peer.p99)), pair("%.2f", ours.redis, peer.redis),
+		pair("%.2f", ms(ours.p99), ms(peer.p99)), pair("%.1f", ms(ours.longest), ms(peer.longest)),
+		pair("%.2f", ours.redis, peer.redis),
 		pair("%.1f", ours.cpu, peer.cpu), pair("%.1f", ours.allocs, peer.allocs))
 }
 
@@ -28,7 +29,7 @@ func (t *table) legend() {
 	fmt.Fprint(t.w, `
 Figures are medians over the rounds. A ratio is ours through peer in calls per
 second, of the two turns of one round. The others are "ours : peer": p99 from
-call to answer; per call the time that Redis spends in scripts, the CPU of Redis
+call to answer, and the longest; per call the time that Redis spends in scripts, the CPU of Redis
 and this process together (load generator included; the figure to look at on a
 busy machine), and the memory allocations of this process.
 `)
@@ -61,6 +62,7 @@ func summary(all []score) score {
 		perSecond: median(all, func(s score) float64 { return s.perSecond }),
 		p50:       time.Duration(median(all, func(s score) float64 { return float64(s.p50) })),
 		p99:       time.Duration(median(all, func(s score) float64 { return float64(s.p99) })),
+		longest:   time.Duration(median(all, func(s score) float64 { return float64(s.longest) })),
 		redis:     median(all, func(s score) float64 { return s.redis }),
 		cpu:       median(all, func(s score) float64 { return s.cpu }),
 		allocs:    median(all, func(s score) float64 { return s.allocs }),

@@ -5,6 +5,9 @@ import (
 	"database/sql/driver"
 	"encoding/base32"
 	"fmt"
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
 )
 
 // ID names one reservation from the first attempt to the last event. It is
@@ -33,11 +36,37 @@ const idTextSize = 58
 // give the same ID; another buyer or pool never does.
 func NewID(pool, buyer string, claim [16]byte) ID {
 	var id ID
-	p, b := digest("pool", pool), digest("buyer", buyer)
+	p, b := poolDigest(pool), digest("buyer", buyer)
 	copy(id[:poolPart], p[:])
 	copy(id[poolPart:poolPart+buyerPart], b[:])
 	copy(id[poolPart+buyerPart:], claim[:])
 	return id
+}
+
+// knownPool is a pool's part of its IDs.
+type knownPool struct {
+	name string
+	part [poolPart]byte
+}
+
+// knownPools remembers some pools' digests: a process sells from few, and asks
+// for each at every call. A place is taken over by the last name that falls on it.
+var (
+	knownPools [64]atomic.Pointer[knownPool]
+	poolSeed   = maphash.MakeSeed()
+)
+
+func poolDigest(name string) [poolPart]byte {
+	place := &knownPools[maphash.String(poolSeed, name)%uint64(len(knownPools))]
+	if known := place.Load(); known != nil && known.name == name {
+		return known.part
+	}
+	full := digest("pool", name)
+	part := [poolPart]byte(full[:poolPart])
+	if len(name) <= MaxNameLength {
+		place.Store(&knownPool{strings.Clone(name), part})
+	}
+	return part
 }
 
 // digest keeps user text out of keys: any text becomes 32 even bytes. It does

@@ -202,9 +202,26 @@ func (b *Batcher[Q, R]) board(batch []*Call[Q, R]) []*Call[Q, R] {
 	return batch
 }
 
+// flightContext has a deadline and no timer, which a lone call would pay for:
+// what a flight does sets its own by the deadline. Its Done never fires.
+type flightContext struct {
+	context.Context
+	deadline time.Time
+}
+
+// Deadline returns when the flight's time is over.
+func (f flightContext) Deadline() (time.Time, bool) { return f.deadline, true }
+
+// Err tells whether it is.
+func (f flightContext) Err() error {
+	if time.Now().Before(f.deadline) {
+		return nil
+	}
+	return context.DeadlineExceeded
+}
+
 func (b *Batcher[Q, R]) depart(batch []*Call[Q, R]) {
-	ctx, cancel := context.WithTimeout(context.Background(), b.opts.Timeout)
-	defer cancel()
+	ctx := flightContext{context.Background(), time.Now().Add(b.opts.Timeout)}
 	defer func() {
 		// A panic in fly must not leave callers waiting; it goes to them as
 		// an error and the batcher lives on.

@@ -26,6 +26,9 @@ func (s *Store) Adjust(ctx context.Context, a stock.Adjustment) (stock.Levels, e
 	if s.ledger == nil {
 		return s.adjustAlone(ctx, p, &a)
 	}
+	if _, err := s.stateOf(ctx, p, false); err != nil { // fenced: nothing is changed, in the ledger neither
+		return stock.Levels{}, err
+	}
 	if err := s.holdBack(ctx, p, &a); err != nil {
 		return stock.Levels{}, err
 	}
@@ -38,7 +41,11 @@ func (s *Store) Adjust(ctx context.Context, a stock.Adjustment) (stock.Levels, e
 		}
 		return stock.Levels{}, err
 	}
-	return s.sync(ctx, p)
+	levels, err := s.sync(ctx, p)
+	if err != nil {
+		err = fmt.Errorf("%w: the ledger is adjusted and the store not yet: %w", stock.ErrUnknown, err)
+	}
+	return levels, err
 }
 
 func isRefusal(err error) bool {

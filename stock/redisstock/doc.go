@@ -28,17 +28,30 @@
 //
 // # Layout
 //
-// A pool is four keys that share a hash tag, which is a digest of its name:
-// meta, a hash of reservations by buyer, an index of expiries, and the journal,
-// a stream to which each change is appended by the step that makes it. They
-// have no TTL.
+// A pool is three keys that share a hash tag, which is a digest of its name: a
+// hash of terms, counts and reservations by buyer, an index of expiries, and
+// the journal, a stream to which each change is appended by the step that makes
+// it. They have no TTL; [Store.Retire] deletes them.
+//
+// A reservation of a buyer of its own takes some 140 bytes of Redis, in any
+// state, and while the journal has its events some 30 for each.
+//
+// # Durability
+//
+// An answer is as durable as Redis is set up to be (appendonly, appendfsync).
+// With Options.Replicas it also waits for replicas, and tells how many have it.
+// A failover may still lose what was answered before: that is what the fence
+// and the ledger are for.
 //
 // # Limits
 //
 //   - A buyer's records in one pool are kept in one field, at most
 //     Options.MaxRecords of them; beyond that it is [stock.ErrTooManyAttempts].
-//   - Finished IDs are forgotten after Options.Retention, when their buyer comes
-//     again. A pool's keys are not deleted by this package.
+//   - Finished IDs are forgotten after Options.Retention: when their buyer comes
+//     again, or within a quarter of it more while anybody runs [Store.Run].
+//     What is sold is kept until the pool retires.
+//   - Without a ledger a process that knows nothing of a pool's history can't
+//     tell that Redis lost some of it.
 //   - A refusal may be repeated from memory for Options.Memory to attempts that
 //     say they are the first ([stock.Request].First), so a unit that another
 //     process frees may show that much later.

@@ -2,6 +2,7 @@ package redisstock
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -11,9 +12,9 @@ const (
 	forgetRounds = 4 // in one retention
 )
 
-// chores is what Run remembers of a pool from one visit to the next. Only Run
-// uses it.
+// chores is what Run remembers of a pool from one visit to the next.
 type chores struct {
+	mu        sync.Mutex
 	cursor    string    // where forgetting goes on; "" begins
 	forgotten time.Time // when this process last asked whether a round is due
 	terms     time.Time // when the terms were last compared with the ledger's

@@ -240,8 +240,8 @@ func (s *Store) readOpened(ctx context.Context, part [8]byte) (*stock.Pool, erro
 }
 
 func (s *Store) meet(ctx context.Context, part [8]byte, sku string) (*pool, error) {
-	if s.strange.recently(part) {
-		return nil, stock.ErrUnknownSKU
+	if err := s.strange.recently(part); err != nil {
+		return nil, err
 	}
 	ch := s.opening.DoChan(string(part[:]), func() (any, error) {
 		if p, ok := s.known(part); ok {
@@ -251,8 +251,8 @@ func (s *Store) meet(ctx context.Context, part [8]byte, sku string) (*pool, erro
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Timeout)
 		defer cancel()
 		p, err := s.introduce(ctx, part, sku)
-		if errors.Is(err, stock.ErrUnknownSKU) {
-			s.strange.add(part)
+		if errors.Is(err, stock.ErrUnknownSKU) || errors.Is(err, stock.ErrRetired) {
+			s.strange.add(part, err)
 		}
 		return p, err
 	})
@@ -296,27 +296,35 @@ func (s *Store) adopt(part [8]byte, opened *stock.Pool, mark stock.Mark) *pool {
 	return actual.(*pool)
 }
 
-// strangers remembers for a second which pools do not exist, so that a flood
-// of made-up SKUs is no flood of questions to the ledger. Its size is bounded.
+// strangers remembers for a second which pools do not exist or are over, so
+// that a flood of made-up or old SKUs is no flood of questions to the ledger.
+// Its size is bounded.
 type strangers struct {
 	mu   sync.Mutex
-	seen map[[8]byte]time.Time
+	seen map[[8]byte]stranger
 }
 
-func (n *strangers) recently(part [8]byte) bool {
+type stranger struct {
+	at  time.Time
+	err error
+}
+
+func (n *strangers) recently(part [8]byte) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	at, ok := n.seen[part]
-	return ok && time.Since(at) < time.Second
+	if s, ok := n.seen[part]; ok && time.Since(s.at) < time.Second {
+		return s.err
+	}
+	return nil
 }
 
-func (n *strangers) add(part [8]byte) {
+func (n *strangers) add(part [8]byte, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.seen == nil || len(n.seen) >= 4096 {
-		n.seen = make(map[[8]byte]time.Time)
+		n.seen = make(map[[8]byte]stranger)
 	}
-	n.seen[part] = time.Now()
+	n.seen[part] = stranger{time.Now(), err}
 }
 
 func (n *strangers) forget(part [8]byte) {

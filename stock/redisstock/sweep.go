@@ -47,16 +47,19 @@ func (s *Store) makeRoom(ctx context.Context, p *pool) error {
 func (s *Store) sweep(ctx context.Context, p *pool) (time.Duration, error) {
 	p.asking.Store(s.ledger != nil)
 	defer p.asking.Store(false)
-	r, err := s.call(ctx, p, false, s.scripts.sweep, 5, sweepIDs)
+	r, err := s.call(ctx, p, false, s.scripts.sweep, 4, sweepIDs)
 	if err != nil {
 		return longestNap, err
 	}
+	freed := toInt(r.rest[3])
 	if found := toString(r.rest[2]); found != "" {
-		if err := s.decide(ctx, p, found); err != nil {
+		if freed, err = s.decide(ctx, p, found); err != nil {
 			return longestNap, err
 		}
 	}
-	p.reopen()
+	if freed > 0 {
+		p.reopen()
+	}
 	if toString(r.rest[0]) == "1" {
 		return 0, nil
 	}
@@ -66,32 +69,33 @@ func (s *Store) sweep(ctx context.Context, p *pool) (time.Duration, error) {
 	return longestNap, nil
 }
 
-// decide asks the ledger about holds past their time and applies its verdicts.
-func (s *Store) decide(ctx context.Context, p *pool, found string) error {
+// decide asks the ledger about holds past their time, applies its verdicts and
+// returns how many holds they have freed.
+func (s *Store) decide(ctx context.Context, p *pool, found string) (freed int64, err error) {
 	ids := make([]stock.ID, 0, len(found)/28)
 	for ; len(found) >= 28; found = found[28:] {
-		var id stock.ID
-		copy(id[:8], p.part[:])
-		copy(id[8:], found[:28])
-		ids = append(ids, id)
+		ids = append(ids, idOf(p, found[:28]))
 	}
 	verdicts, err := s.ledger.Expire(ctx, p.opened.SKU, ids)
 	if err != nil {
-		return fmt.Errorf("ask the ledger about expired holds: %w", err)
+		return 0, fmt.Errorf("ask the ledger about expired holds: %w", err)
 	}
 	if len(verdicts) != len(ids) {
-		return fmt.Errorf("redisstock: the ledger gave %d verdicts on %d holds", len(verdicts), len(ids))
+		return 0, fmt.Errorf("redisstock: the ledger gave %d verdicts on %d holds", len(verdicts), len(ids))
 	}
 	if err := s.followParts(ctx, p, ids, verdicts); err != nil {
-		return err
+		return 0, err
 	}
 	blob, letters := make([]byte, 0, 28*len(ids)), make([]byte, 0, len(ids))
 	for i, id := range ids {
 		blob = append(blob, id[8:]...)
 		letters = append(letters, letterOf(verdicts[i]))
 	}
-	_, err = s.call(ctx, p, false, s.scripts.settle, 1, blob, letters, undecidedMs)
-	return err
+	r, err := s.call(ctx, p, false, s.scripts.settle, 1, blob, letters, undecidedMs)
+	if err != nil {
+		return 0, err
+	}
+	return toInt(r.rest[0]), nil
 }
 
 // followParts confirms what the ledger has sold a part of: a verdict does not
@@ -193,6 +197,8 @@ func (s *Store) round(ctx context.Context) time.Duration {
 
 // visit does what there is to do for a pool.
 func (s *Store) visit(ctx context.Context, p *pool) (time.Duration, error) {
+	p.chores.mu.Lock() // against another Run of this process
+	defer p.chores.mu.Unlock()
 	wait, err := s.sweep(ctx, p)
 	if err != nil {
 		return wait, err

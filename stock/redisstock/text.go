@@ -71,8 +71,9 @@ func parseTerms(text string, opened *stock.Pool) (stock.Terms, error) {
 			t.Items = append(t.Items, item)
 		}
 	}
-	if last, err := hex.DecodeString(parts[len(parts)-1]); err == nil {
-		copy(t.Adjusted[:], last)
+	last, _, _ := strings.Cut(parts[len(parts)-1], heldBack)
+	if id, err := hex.DecodeString(last); err == nil {
+		copy(t.Adjusted[:], id)
 	}
 	return t, nil
 }

@@ -12,7 +12,8 @@
 -- opened, f and s for forget.lua and restore.lua; and a field for each buyer,
 -- named by 12 bytes.
 --   t  "1,ledger,version,paused,late,limit,hold,opens,closes;", then of each
---      item "total,limit;", then the ID of the last adjustment; times in ms
+--      item "total,limit;", then the ID of the last adjustment, and "~ms" while units are held back
+--      for one that is to come; times in ms
 --   m  "epoch,seq,state,room;", then of each item "free,held,sold;". state is o
 --      open, b being rebuilt, r retired. room is how many journal entries fit
 --      before its length is asked for again. free is below zero where a total

@@ -38,9 +38,9 @@ local uniform = all ~= 0 and (mindeadline == 0 or mindeadline > now) and (minbor
 local twice = ARGV[15] == '1'
 local plain = uniform and not twice and not shut and not jfull and (limit == 0 or all <= limit)
 
-local i = 1
+local i, tail = 1
 if plain then
-  local tail = 'h' .. ARGV[11] .. ',' .. expires .. ';'
+  tail = 'h' .. ARGV[11] .. ',' .. expires .. ';'
   while i <= asks and free1 >= all and not value[i + 2] do
     local v = sub(blob, i * 28 - 15, i * 28) .. tail
     value[i + 2], set[sn + 1], set[sn + 2] = v, name[i + 2], v

@@ -178,9 +178,21 @@ if i > 1 then
   an, answers[1] = 1, string.rep('h', i - 1)
 end
 while i <= asks do
+  local from, left = i, free[1]
+  while plain and i <= asks and left >= all and not value[i + 2] do -- as in reserve.lua
+    local v = sub(blob, i * 28 - 15, i * 28) .. tail
+    value[i + 2], set[sn + 1], set[sn + 2] = v, name[i + 2], v
+    sn, left, i = sn + 2, left - all, i + 1
+  end
   an = an + 1
-  answers[an] = plain and not value[i + 2] and free[1] < all and noroom(all) or judge(i, place[name[i + 2]])
-  i = i + 1
+  if i > from then
+    held[1], free[1] = held[1] + free[1] - left, left
+    hold(from, i - 1, ARGV[11])
+    answers[an] = string.rep('h', i - from)
+  else
+    answers[an] = plain and not value[i + 2] and noroom(all) or judge(i, place[name[i + 2]])
+    i = i + 1
+  end
 end
 
 if dn > 0 then

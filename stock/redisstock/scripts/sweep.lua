@@ -5,10 +5,10 @@
 --
 -- KEYS  as in head.lua
 -- ARGV  1-5 as in head.lua; 6 most IDs to look at (the last entry may pass it)
--- Returns {"ok", epoch, seq, now, more, wait, IDs, version, freed}: more is "1"
--- where further holds are past their time; wait is ms until the next entry
--- falls due, or -1; IDs has 28 bytes each; version is that of the terms; freed
--- tells how many holds were ended. Or a refusal as reserve.lua's.
+-- Returns {"ok", epoch, seq, now, more, wait, IDs, freed}: more is "1" where
+-- further holds are past their time; wait is ms until the next entry falls
+-- due, or -1; IDs has 28 bytes each; freed tells how many holds were ended. Or
+-- a refusal as reserve.lua's.
 -- Idempotent: what was freed is not held any more.
 
 local most = tonumber(ARGV[6])
@@ -53,4 +53,4 @@ if #redis.call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'LIMIT', offset - #drop, 
 local wait = -1
 local nxt = redis.call('ZRANGEBYSCORE', DUE, '(' .. int(now), LATEST, 'WITHSCORES', 'LIMIT', 0, 1)
 if nxt[2] then wait = tonumber(nxt[2]) - now end
-return {'ok', epoch, seq, now, more, wait, join(found, fn), match(terms, '^%d+,%d,(%d+)'), freed}
+return {'ok', epoch, seq, now, more, wait, join(found, fn), freed}
