@@ -107,18 +107,26 @@ func BenchmarkRateLimit(b *testing.B) {
 // BenchmarkServer measures a whole request over a real connection, so that the
 // part of the middleware in it can be seen.
 func BenchmarkServer(b *testing.B) {
-	redisClient := func(b *testing.B) http.Handler {
+	line := func(b *testing.B, opts *middleware.IdempotencyOptions) http.Handler {
 		b.Helper()
 		client := testenv.Redis(b).Client(b)
 		limiter := redisLimiter(b, client, patience)
 		limit := middleware.RateLimit(limiter, func(r *http.Request) ([]ratelimit.Take, error) {
 			return []ratelimit.Take{{Limit: perBuyer, Key: r.Header.Get("X-Buyer"), Cost: 1}}, nil
 		}, middleware.FailClosed, nil)
-		return limit(protect(b, redisStore(b, client), loser))
+		keeper, err := idempotency.New(redisStore(b, client), hashKey, idempotency.Rerun, &idempotency.Options{StoreTimeout: patience})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return limit(middleware.Idempotency(keeper, buyer, opts)(http.HandlerFunc(loser)))
 	}
+	soldOut := func(*http.Request, []byte) error { return stock.ErrSoldOut }
 	for name, handler := range map[string]func(*testing.B) http.Handler{
 		"bare":  func(*testing.B) http.Handler { return http.HandlerFunc(loser) },
-		"redis": redisClient,
+		"claim": func(b *testing.B) http.Handler { return line(b, nil) },
+		"turned away": func(b *testing.B) http.Handler {
+			return line(b, &middleware.IdempotencyOptions{Turnaway: soldOut})
+		},
 	} {
 		b.Run(name, func(b *testing.B) {
 			server := httptest.NewServer(handler(b))

@@ -25,8 +25,9 @@
 //     The ledger's row of an order stays longer.
 //   - A store that lost writes is fenced as soon as a process notices: by the
 //     epoch, or by a sequence number lower than one seen. A loss that nobody
-//     noticed is caught by the ledger alone, when the sale is made final.
-//     Without a ledger nothing catches it.
+//     noticed is caught by the ledger alone, when the sale is made final; so is
+//     one that was noticed by few while the others sold on past the highest
+//     number that those few had seen. Without a ledger nothing catches it.
 //   - One pool lives on one Redis slot. What is in two pools can't be reserved
 //     together.
 //

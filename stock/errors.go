@@ -80,7 +80,8 @@ var (
 	// ErrRetired says that the pool is over for good.
 	ErrRetired = errors.New("stock: pool is retired")
 	// ErrLedger says that the ledger refused to sell more than there is. It
-	// shows that Redis lost writes: the pool wants a rebuild.
+	// shows that Redis lost writes that nobody had noticed: [Store.Reconcile]
+	// puts right what stands there.
 	ErrLedger = errors.New("stock: ledger has no unit left")
 )
 

@@ -22,14 +22,14 @@ func (s *stand) unharmed(which int, call func() error) error {
 	} else {
 		s.client.Set(s.t.Context(), key, "a string where there should be none", 0)
 	}
-	broken := s.state()
+	broken := s.contents()
 	err := call()
 	switch {
 	case err == nil:
 		return errorf("the call succeeds while %s has a wrong type", key)
 	case isFinal(err):
 		return errorf("%s has a wrong type and the answer is a definite %w", key, err)
-	case !maps.Equal(broken, s.state()):
+	case !maps.Equal(broken, s.contents()):
 		return errorf("keys were changed while %s has a wrong type", key)
 	}
 	return nil
@@ -75,14 +75,14 @@ func TestARecordThatCannotBeReadLosesNoUnit(t *testing.T) {
 	id := s.hold("ann").ID
 	buyer := id.BuyerPart()
 	client.HSet(t.Context(), s.keys()[0], string(buyer[:]), "no record at all, yet long enough")
-	before := s.state()
+	before := s.contents()
 	if hold, err := s.store.Reserve(t.Context(), s.ask("ann")); err == nil || isFinal(err) {
 		t.Errorf("got %+v, %v", hold, err)
 	}
 	if hold, err := s.store.Cancel(t.Context(), id); err == nil {
 		t.Errorf("got %+v", hold)
 	}
-	if !maps.Equal(before, s.state()) {
+	if !maps.Equal(before, s.contents()) {
 		t.Error("keys were changed")
 	}
 	s.hold("bob") // others are not held up
@@ -98,11 +98,11 @@ func TestWithoutMemoryNothingIsTakenWhileUnitsCanStillBeReleased(t *testing.T) {
 	brief.hold("cay")
 	awaitServer(t, client, 50*time.Millisecond)
 	client.ConfigSet(t.Context(), "maxmemory", "1")
-	before := s.state()
+	before := s.contents()
 	if hold, err := s.store.Reserve(t.Context(), s.ask("dan")); err == nil || !contains(err, "OOM") {
 		t.Errorf("reserve: got %+v, %v", hold, err)
 	}
-	if !maps.Equal(before, s.state()) {
+	if !maps.Equal(before, s.contents()) {
 		t.Error("the refused reservation changed keys")
 	}
 	if hold, err := s.store.Confirm(t.Context(), one); err != nil {

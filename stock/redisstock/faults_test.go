@@ -228,7 +228,7 @@ func TestACallThatWasGivenUpBeforeItLeftSendsNothing(t *testing.T) {
 	t.Parallel()
 	s, dialer := onServer(t, testenv.Redis(t), nil)
 	s.hold("ann")
-	before := s.state()
+	before := s.contents()
 	fault := dialer.CutRequest(faulty.Every, isScript)
 	defer fault.Lift()
 	gone, cancel := context.WithCancel(t.Context())
@@ -242,7 +242,7 @@ func TestACallThatWasGivenUpBeforeItLeftSendsNothing(t *testing.T) {
 	if fault.Count() != 0 {
 		t.Errorf("%d calls were sent", fault.Count())
 	}
-	for key, dump := range s.state() {
+	for key, dump := range s.contents() {
 		if before[key] != dump {
 			t.Errorf("%s was changed", key)
 		}

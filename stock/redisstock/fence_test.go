@@ -90,12 +90,12 @@ func TestAServerThatLostItsLastWritesIsFencedByWhoSawThem(t *testing.T) {
 	client := testenv.Redis(t).Client(t)
 	s := newStand(t, mustStore(t, client, nil, nil), client, nil)
 	s.hold("ann")
-	before := s.state()
+	early := s.state()
 	id := s.hold("bob").ID
-	s.set(before) // as a snapshot, an older append-only file or a stale replica has it
-	before = s.state()
+	s.set(early) // as a snapshot, an older append-only file or a stale replica has it
+	before := s.contents()
 	s.mustBeFenced(id)
-	for key, dump := range s.state() {
+	for key, dump := range s.contents() {
 		if before[key] != dump {
 			t.Errorf("%s was written to", key)
 		}
@@ -110,7 +110,7 @@ func TestAPoolWithoutItsMetaIsClosedAndNeverCountsAsNewOrUnlimited(t *testing.T)
 	if err := client.Del(t.Context(), s.keys()[0]).Err(); err != nil {
 		t.Fatal(err)
 	}
-	before := s.state()
+	before := s.contents()
 	s.mustBeFenced(id)
 	s.store = mustStore(t, client, nil, nil) // a process that has just started
 	if _, err := s.store.Reserve(t.Context(), s.ask("bob")); !errors.Is(err, stock.ErrUnknownSKU) {
@@ -119,7 +119,7 @@ func TestAPoolWithoutItsMetaIsClosedAndNeverCountsAsNewOrUnlimited(t *testing.T)
 	if l, err := s.store.Open(t.Context(), s.pool); !errors.Is(err, stock.ErrFenced) {
 		t.Errorf("open beside promised units: got %+v, %v", l, err)
 	}
-	for key, dump := range s.state() {
+	for key, dump := range s.contents() {
 		if before[key] != dump {
 			t.Errorf("%s was written to", key)
 		}
@@ -132,7 +132,7 @@ func TestAPoolOfAnUnknownFormatIsRefusedClearly(t *testing.T) {
 	s := newStand(t, mustStore(t, client, nil, nil), client, nil)
 	id := s.hold("ann").ID
 	s.edit("t", `^1`, "2")
-	before := s.state()
+	before := s.contents()
 	_, errReserve := s.store.Reserve(t.Context(), s.ask("bob"))
 	_, errConfirm := s.store.Confirm(t.Context(), id)
 	_, errLevels := s.store.Levels(t.Context(), s.pool.SKU)
@@ -142,7 +142,7 @@ func TestAPoolOfAnUnknownFormatIsRefusedClearly(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	for key, dump := range s.state() {
+	for key, dump := range s.contents() {
 		if before[key] != dump {
 			t.Errorf("%s was written to", key)
 		}

@@ -95,7 +95,35 @@ func (s *stand) confirm(ctx context.Context, id stock.ID) (stock.Hold, error) {
 
 func (s *stand) keys() []string { return redisstock.Keys(s.store, s.pool.SKU) }
 
-// state is what stands in the pool's keys, "" for a missing one.
+// contents is what the pool's keys say, whatever their order within.
+func (s *stand) contents() map[string]string {
+	s.t.Helper()
+	ctx, contents := s.t.Context(), map[string]string{}
+	for _, key := range s.keys() {
+		kind, err := s.client.Type(ctx, key).Result()
+		var all any
+		if err == nil {
+			switch kind {
+			case "hash":
+				all, err = s.client.HGetAll(ctx, key).Result()
+			case "zset":
+				all, err = s.client.ZRangeWithScores(ctx, key, 0, -1).Result()
+			case "stream":
+				all, err = s.client.XRange(ctx, key, "-", "+").Result()
+			default:
+				all = kind
+			}
+		}
+		if err != nil {
+			s.t.Fatalf("read %s: %v", key, err)
+		}
+		contents[key] = fmt.Sprint(all)
+	}
+	return contents
+}
+
+// state is a dump of the pool's keys for set, "" for a missing one. Two dumps
+// may differ though nothing has changed.
 func (s *stand) state() map[string]string {
 	s.t.Helper()
 	state := map[string]string{}

@@ -91,6 +91,11 @@ func (a *auditor) read(ctx context.Context) (Audit, error) {
 	e := &got.Events
 	got.Settled = got.Orders.Held == 0 && e.Handled == e.Written && e.Pending == 0 && e.Parked == 0
 	a.judge(&got)
+	if got.Settled {
+		if err := a.compareStock(ctx, &got); err != nil {
+			return Audit{}, fmt.Errorf("audit: %w", err)
+		}
+	}
 	got.OK = len(got.Violations) == 0
 	return got, nil
 }
@@ -162,6 +167,19 @@ func (a *auditor) readStock(ctx context.Context, got *Audit) (err error) {
 	}
 	got.Stock, err = a.stock.Levels(ctx, a.cfg.SKU)
 	return err
+}
+
+// compareStock names the reservations on which Redis and the ledger differ,
+// where nothing is on its way between the two any more.
+func (a *auditor) compareStock(ctx context.Context, got *Audit) error {
+	found, err := a.stock.Audit(ctx, a.cfg.SKU)
+	if err != nil {
+		return err
+	}
+	for _, f := range found.Faults {
+		got.fault(true, "%v", f)
+	}
+	return nil
 }
 
 // judge states what must hold at any moment, and what must once all is settled.
