@@ -167,15 +167,28 @@ func (b *Batcher[Q, R]) sweep() bool {
 	return len(kept) < b.opts.MaxQueue
 }
 
-// serve flies batch after batch until nobody waits.
+// serve flies batch after batch until nobody waits. The next batch leaves
+// before the callers of the last one are woken, so that the other side does not
+// wait for that.
 func (b *Batcher[Q, R]) serve() {
-	batch := make([]*Call[Q, R], 0, 16)
-	for {
-		batch = b.board(batch[:0])
-		if len(batch) == 0 {
-			return
-		}
+	batch := b.board(make([]*Call[Q, R], 0, 16))
+	for len(batch) > 0 {
 		b.depart(batch)
+		next := b.board(make([]*Call[Q, R], 0, min(len(batch), b.opts.MaxBatch)))
+		if len(next) > 0 {
+			go land(batch)
+		} else {
+			land(batch)
+		}
+		batch = next
+	}
+}
+
+// land wakes the callers of a batch.
+func land[Q, R any](batch []*Call[Q, R]) {
+	for _, c := range batch {
+		c.state.Store(landed)
+		c.done <- struct{}{}
 	}
 }
 
@@ -229,10 +242,6 @@ func (b *Batcher[Q, R]) depart(batch []*Call[Q, R]) {
 			for _, c := range batch {
 				c.Err = fmt.Errorf("coalesce: flight panicked: %v", p)
 			}
-		}
-		for _, c := range batch {
-			c.state.Store(landed)
-			c.done <- struct{}{}
 		}
 	}()
 	b.fly(ctx, batch)
