@@ -32,7 +32,7 @@ func TestConcurrentHistoriesWithLostRepliesAreLinearizable(t *testing.T) {
 
 // checkHistory lets callers act at once while replies and requests are lost.
 func (s *stand) checkHistory(dialer *faulty.Dialer, random *rand.Rand) {
-	for range 4 {
+	for range 3 {
 		dialer.CutReply(5+random.IntN(30), faulty.Contains("eval"))
 		dialer.CutRequest(5+random.IntN(30), faulty.Contains("eval"))
 	}
@@ -43,22 +43,30 @@ func (s *stand) checkHistory(dialer *faulty.Dialer, random *rand.Rand) {
 		r.Quantity = 1 + random.Int64N(2)
 		asks = append(asks, r)
 	}
-	seed := random.Uint64()
+	seed, later := random.Uint64(), time.Now().Add(2*time.Hour)
 	crowd(6, func(i int) {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
-		for range 12 {
+		for range 10 {
 			ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
-			if random.IntN(8) == 0 {
+			if random.IntN(16) == 0 {
 				cancel() // given up before or after it left
 			}
 			r := asks[random.IntN(len(asks))]
-			switch random.IntN(6) {
-			case 0, 1, 2:
+			switch random.IntN(10) {
+			case 0, 1, 2, 3:
 				_, _ = history.Reserve(ctx, r)
-			case 3:
-				_, _ = history.Confirm(ctx, r.ID)
 			case 4:
+				_, _ = history.Confirm(ctx, r.ID)
+			case 5:
+				_, _ = history.Confirm(ctx, r.ID, stock.Line{Quantity: 1})
+			case 6:
 				_, _ = history.Cancel(ctx, r.ID)
+			case 7:
+				_, _ = history.Extend(ctx, r.ID, later.Add(time.Duration(random.IntN(3))*time.Minute))
+			case 8:
+				_, _ = history.Adjust(ctx, stock.Adjustment{
+					ID: stocktest.Claim(), SKU: s.pool.SKU, Version: 1 + random.Int64N(4), Add: []stock.Line{{Quantity: 1 - 2*random.Int64N(2)}},
+				})
 			default:
 				_, _ = history.Return(ctx, r.ID)
 			}
@@ -68,5 +76,5 @@ func (s *stand) checkHistory(dialer *faulty.Dialer, random *rand.Rand) {
 	for _, r := range asks {
 		_, _ = history.Lookup(s.t.Context(), r.ID)
 	}
-	history.Check(s.t, 20*time.Second)
+	history.Check(s.t, 10*time.Second)
 }
