@@ -6,7 +6,9 @@
 //	app := fx.New(
 //		fx.Provide(newRedis, newDatabase, newPublisher), // yours: redis.UniversalClient, Database, message.Publisher
 //		fxmodule.Ledger(nil),
-//		fxmodule.Stock(redisstock.JournalOff, nil),
+//		fxmodule.Stock(redisstock.JournalRelayed(0), nil),
+//		fx.Supply(journal.These("ticket")),
+//		fxmodule.Journal("stock-events", nil),
 //		fxmodule.Idempotency(hashKey, idempotency.Rerun, nil),
 //		fxmodule.RateLimit(nil),
 //		fxmodule.Outbox(nil),

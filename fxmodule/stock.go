@@ -26,14 +26,15 @@ type stockParams struct {
 	Ledger stock.Ledger `optional:"true"`
 }
 
-// Stock provides *redisstock.Store and stock.Store from a
+// Stock provides *redisstock.Store, stock.Store and stock.JournalReader from a
 // redis.UniversalClient, with the container's stock.Ledger if there is one,
-// and runs the store's loop.
+// and runs the store's loop. With a relayed journal, add [Journal] here or in
+// another process.
 func Stock(journal redisstock.Journal, opts *redisstock.Options) fx.Option {
 	return fx.Module("firstcome.stock",
-		fx.Provide(func(p stockParams) (*redisstock.Store, stock.Store, error) {
+		fx.Provide(func(p stockParams) (*redisstock.Store, stock.Store, stock.JournalReader, error) {
 			s, err := redisstock.New(p.Client, p.Ledger, journal, opts)
-			return s, s, err
+			return s, s, s, err
 		}),
 		fx.Invoke(func(lc fx.Lifecycle, sd fx.Shutdowner, s *redisstock.Store) {
 			Loop(lc, sd, "stock", s.Run)

@@ -123,8 +123,9 @@ func BenchmarkServer(b *testing.B) {
 	soldOut := func(*http.Request, []byte) error { return stock.ErrSoldOut }
 	for name, handler := range map[string]func(*testing.B) http.Handler{
 		"bare":  func(*testing.B) http.Handler { return http.HandlerFunc(loser) },
-		"claim": func(b *testing.B) http.Handler { return line(b, nil) },
+		"claim": func(b *testing.B) http.Handler { b.Helper(); return line(b, nil) },
 		"turned away": func(b *testing.B) http.Handler {
+			b.Helper()
 			return line(b, &middleware.IdempotencyOptions{Turnaway: soldOut})
 		},
 	} {

@@ -56,6 +56,12 @@ func Refused(err error) error { return withVerdict(err, faultMessage) }
 // parks nothing. Nil stays nil.
 func Unavailable(err error) error { return withVerdict(err, faultBroker) }
 
+// IsRefused reports whether an error bears the mark of [Refused].
+func IsRefused(err error) bool {
+	var m *verdict
+	return errors.As(err, &m) && m.fault == faultMessage
+}
+
 func withVerdict(err error, f fault) error {
 	if err == nil {
 		return nil

@@ -32,6 +32,11 @@ func (s *Store) ReadJournal(ctx context.Context, sku string, n int) ([]stock.Jou
 			return nil, fmt.Errorf("redisstock: journal entry %s: %w", m.ID, err)
 		}
 		entries = append(entries, stock.JournalEntry{Position: m.ID, Events: events})
+		// What is published must not be told again of something else: a server
+		// that went back behind it is fenced.
+		if n := len(events); n > 0 {
+			p.saw(stock.Mark{Epoch: events[n-1].Epoch, Seq: events[n-1].Seq})
+		}
 	}
 	return entries, nil
 }
@@ -134,4 +139,25 @@ func kindOf(letter byte) stock.EventKind {
 	default:
 		return 0
 	}
+}
+
+// LeaseJournal takes or renews the lease on a pool's journal for a relay, so
+// that of several relays one reads and the others stand by, and reports whether
+// this one has it now. ttl counts by Redis' clock; 0 gives the lease back. It
+// saves copies and promises nothing: a relay that froze may go on after its
+// lease has ended.
+func (s *Store) LeaseJournal(ctx context.Context, sku, relay string, ttl time.Duration) (bool, error) {
+	if relay == "" || len(relay) > stock.MaxNameLength || ttl < 0 || ttl > 0 && ttl < time.Millisecond {
+		return false, fmt.Errorf("%w: relay has %d bytes, ttl is %v", stock.ErrInvalid, len(relay), ttl)
+	}
+	p, err := s.poolOf(ctx, sku)
+	if err != nil {
+		return false, err
+	}
+	key := leaseKeyOf(p.keys)
+	raw, err := s.runner.Run(ctx, s.scripts.lease, []string{key}, relay, ttl.Milliseconds())
+	if err != nil {
+		return false, unknown("lease journal", err)
+	}
+	return toInt(raw) == 1, nil
 }

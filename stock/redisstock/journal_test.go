@@ -3,6 +3,7 @@ package redisstock_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -253,5 +254,47 @@ func TestAJournalThatIsNotOursIsRefusedClearly(t *testing.T) {
 		if got, err := s.store.ReadJournal(t.Context(), s.pool.SKU, 10); err == nil {
 			t.Errorf("%q was read as %+v", entry, got)
 		}
+	}
+}
+
+func TestOneRelayAtATimeHasTheLeaseOfAJournal(t *testing.T) {
+	t.Parallel()
+	s, c := clocked(t, nil, nil)
+	lease := func(relay string, ttl time.Duration, want bool) {
+		t.Helper()
+		if held, err := s.store.LeaseJournal(t.Context(), s.pool.SKU, relay, ttl); err != nil || held != want {
+			t.Fatalf("%s: got %v, %v; want %v", relay, held, err, want)
+		}
+	}
+	lease("one", time.Minute, true)
+	lease("two", time.Minute, false)
+	lease("two", 0, false) // it has nothing to give back
+	lease("one", time.Minute, true)
+	c.server.FastForward(time.Minute)
+	lease("two", time.Minute, true)
+	lease("one", time.Minute, false)
+	lease("two", 0, false)
+	lease("one", time.Minute, true)
+	for _, bad := range []string{"", strings.Repeat("x", 256)} {
+		if _, err := s.store.LeaseJournal(t.Context(), s.pool.SKU, bad, time.Minute); !errors.Is(err, stock.ErrInvalid) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestAServerThatWentBackBehindWhatWasRelayedIsFenced(t *testing.T) {
+	t.Parallel()
+	client := testenv.Redis(t).Client(t)
+	s := newStand(t, mustStore(t, client, nil, nil), client, nil)
+	s.hold("ann")
+	early := s.state()
+	s.hold("bob")
+	relay := mustStore(t, client, nil, nil) // a process that only relays
+	if entries, err := relay.ReadJournal(t.Context(), s.pool.SKU, 10); err != nil || len(entries) != 2 {
+		t.Fatalf("got %+v, %v", entries, err)
+	}
+	s.set(early)
+	if _, err := relay.Levels(t.Context(), s.pool.SKU); !errors.Is(err, stock.ErrFenced) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -13,6 +13,9 @@ func keysOf(prefix string, part [8]byte) []string {
 	return []string{tag + "pool", tag + "due", tag + "journal"}
 }
 
+// leaseKeyOf returns the key of the lease of a pool's journal, in its slot.
+func leaseKeyOf(keys []string) string { return keys[journalKey] + ":lease" }
+
 const (
 	poolKey = iota
 	dueKey

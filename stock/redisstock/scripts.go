@@ -33,6 +33,8 @@ var (
 	retireLua string
 	//go:embed scripts/drop.lua
 	dropLua string
+	//go:embed scripts/lease.lua
+	leaseLua string
 	//go:embed scripts/open.lua
 	openLua string
 	//go:embed scripts/restore.lua
@@ -60,13 +62,14 @@ var sources = map[string]string{
 	"repair":  oneBuyer + headLua + libLua + repairLua,
 	"retire":  noBuyer + headLua + libLua + retireLua,
 	"drop":    dropLua,
+	"lease":   leaseLua,
 	"open":    openLua,
 	"restore": restoreLua,
 }
 
 // scripts are what a store runs.
 type scripts struct {
-	reserve, change, sweep, settle, forget, levels, adjust, repair, retire, drop, open, restore *redisscript.Script
+	reserve, change, sweep, settle, forget, levels, adjust, repair, retire, drop, lease, open, restore *redisscript.Script
 }
 
 // standard is what every store runs but those of tests that prove that a guard
@@ -83,6 +86,7 @@ var standard = scripts{
 	repair:  script("repair", "allow-oom"),
 	retire:  script("retire", "allow-oom"),
 	drop:    script("drop", "allow-oom"),
+	lease:   script("lease", "allow-oom"),
 	open:    script("open"),
 	restore: script("restore"),
 }

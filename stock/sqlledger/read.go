@@ -31,6 +31,24 @@ func (l *Ledger) Entries(ctx context.Context, sku string, after stock.ID, n int)
 	return entries, nil
 }
 
+// Pools returns the names of all pools that are not retired, in their order,
+// for instance for a relay of their journals.
+func (l *Ledger) Pools(ctx context.Context) (names []string, err error) {
+	rows, err := l.db.QueryContext(ctx, l.q.listPools)
+	if err != nil {
+		return nil, fmt.Errorf("list pools: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("list pools: %w", err)
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
+
 // Find implements [stock.Ledger]. It does not wait for open transactions; a
 // single ID that is asked for after a lost COMMIT is [Ledger.Status]' matter. An
 // entry of which there is no row has its ID alone; a hold that was given up

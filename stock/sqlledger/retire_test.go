@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -66,6 +67,19 @@ func TestRetire_WaitsForTheLastOrderAndIsForGood(t *testing.T) {
 		}
 		e.audit(t, "ticket", 0, 3)
 		wantErr(t, "unknown", e.Retire(ctx, "poster"), stock.ErrUnknownSKU)
+	})
+}
+
+func TestPools_NamesThoseThatAreNotRetired(t *testing.T) {
+	each(t, nil, func(t *testing.T, e *env) {
+		ctx := t.Context()
+		for _, sku := range []string{"b", "a", "C"} {
+			e.openPool(t, stock.Pool{SKU: sku, Total: 1})
+		}
+		wantErr(t, "retire", e.Retire(ctx, "a"), nil)
+		if names, err := e.Pools(ctx); err != nil || !slices.Equal(names, []string{"C", "b"}) {
+			t.Errorf("got %q, %v", names, err)
+		}
 	})
 }
 

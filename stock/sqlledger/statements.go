@@ -73,6 +73,7 @@ type statements struct {
 	// of its own. Argument: milliseconds as text and unit.
 	setWait string
 
+	listPools                                          string
 	readEpoch, readPool                                string // sku
 	insertPool, insertTerms, insertMark, insertStripes string // rows in the @ of the last
 	saveMark                                           string // seq, sku, epoch, seq
@@ -124,6 +125,7 @@ func statementsFor(d sqldialect.Dialect) statements {
 		updateTerms: `UPDATE firstcome_stock_terms SET version = ?, terms = ? WHERE sku = ? AND version = ?`,
 		readStripes: `SELECT stripe, total, sold FROM firstcome_stock_sold WHERE sku = ? AND item = ? ORDER BY stripe`,
 		readEpoch:   `SELECT epoch, retired FROM firstcome_stock_pool WHERE sku = ?`,
+		listPools:   `SELECT sku FROM firstcome_stock_pool WHERE retired = 0 ORDER BY sku`,
 		readPool: `SELECT t.version, t.terms, t.opened, p.epoch, m.seq, p.stripes, p.retired
 			FROM firstcome_stock_pool p
 			JOIN firstcome_stock_terms t ON t.sku = p.sku

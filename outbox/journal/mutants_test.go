@@ -1,0 +1,88 @@
+package journal_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mutants remove one guard each, in a copy of the file that only the compiler
+// sees; the named test must then fail. A guard that can go without a test
+// noticing is either not needed or not tested.
+var mutants = []struct{ name, file, guard, without, test string }{
+	{"TrimmingAllThatWasRead", "page.go", `return it.entry
+`, `continue
+`, "TestRelay_TrimsOnlyUpTo"},
+	{"TrimmingAnEntryOfWhichAPartWasSent", "page.go", `return it.entry
+`, `return it.entry + 1
+`, "TestRelay_TrimsOnlyUpTo"},
+	{"GoingOnAfterARefusal", "publish.go", `if err := p.publish(ctx, left[:n]); err != nil {`, `if err := p.publish(ctx, left[:n]); err != nil && g.bad != nil {`,
+		"TestRelay|TestRelays"},
+	{"AKeyThatGoesOnPastItsRefusal", "publish.go", `						stop()
+						return
+`, ``, "TestRelay_TrimsOnlyUpTo|TestRelays"},
+	{"SendingAgainWhatCouldNotBeTrimmed", "page.go", `acked: p.acked[markOf(e)]`, `acked: false`,
+		"TestRelay_AfterATrimThatFailed"},
+	{"ForgettingWhatWasSentBehindAGap", "pool.go", `p.acked = page.acked(whole)`, `p.acked = nil`,
+		"TestRelay_TrimsOnlyUpTo"},
+	{"ARefusalThatIsTriedLikeAnOutage", "pool.go", `if !errors.As(err, &refusal) {`, `if !errors.As(err, &refusal) || true {`,
+		"TestRelay_ARefusedEvent"},
+	{"EventsOfNoUse", "page.go", `if err := e.check(p.name); err != nil {`, `if err := e.check(p.name); false {`,
+		"TestRelay_WhatNoConsumer"},
+	{"PassingAnEventOfNoUse", "page.go", `if g.bad != nil && it.event == g.bad.event {`, `if false {`,
+		"TestRelay_WhatNoConsumer"},
+	{"HammeringAnAbsentBroker", "publish.go", `	if p.fails > 0 {
+		size = 1
+	}
+`, ``, "TestRelay_AnAbsentBroker"},
+	{"WakingUpIntoAnOutage", "pool.go", `if deaf {`, `if deaf && p.fails < 0 {`, "TestRelay_AnAbsentBroker"},
+	{"AnIDWithoutTheEpoch", "event.go", `strconv.FormatInt(e.Epoch, 10) + "/"`, `"1/"`, "TestMessage|TestRedis_EventsOfBothEpochs"},
+	{"ADrainThatCancels", "session.go", `context.WithCancel(context.WithoutCancel(ctx))`, `context.WithCancel(ctx)`, "TestRun_Drains"},
+	{"ADrainThatBeginsMore", "publish.go", `if ctx.Err() != nil {
+			return ctx.Err()`, `if ctx.Err() != nil && size < 0 {
+			return ctx.Err()`, "TestRun_Drains"},
+	{"ADrainThatDoesNotTrim", "pool.go", `	if err := p.trim(page); err`, `	if ctx.Err() != nil {
+		return 0, true
+	}
+	if err := p.trim(page); err`, "TestRun_Drains"},
+	{"TrimmingAfterRunHasReturned", "session.go", `defer s.stop() //`, `//`, "TestRun_GivesUp"},
+	{"WorkingWithoutTheLease", "pool.go", `} else if !mine {`, `} else if !mine && p.leaser == nil {`, "TestLease"},
+	{"KeepingTheLease", "pool.go", `defer p.giveBack()`, ``, "TestLease"},
+	{"ReadingAlwaysAsMuch", "pool.go", `p.opts.PageEvents*len(page.entries)/len(page.items)`, `p.opts.PageEvents*len(page.entries)`,
+		"TestRelay_ReadsLittle"},
+	{"TwoOfOnePoolInOneRun", "session.go", `if !wanted[name] {`, `if false {`, "TestPools"},
+	{"AnotherVersionTakenForOurs", "event.go", `if read.Version != Version {`, `if false {`, "TestEvent"},
+}
+
+func TestMutants_EachGuardIsMissedByATest(t *testing.T) {
+	if os.Getenv("FIRSTCOME_MUTANTS") != "1" {
+		t.Skip("compiles the package once per guard: set FIRSTCOME_MUTANTS=1")
+	}
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			path, err := filepath.Abs(m.file)
+			ok(t, err)
+			source, err := os.ReadFile(path)
+			ok(t, err)
+			if n := strings.Count(string(source), m.guard); n != 1 {
+				t.Fatalf("%s holds %q %d times, want once", m.file, m.guard, n)
+			}
+			dir := t.TempDir()
+			mutant, overlay := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
+			list, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutant}})
+			ok(t, err)
+			ok(t, os.WriteFile(mutant, []byte(strings.Replace(string(source), m.guard, m.without, 1)), 0o600))
+			ok(t, os.WriteFile(overlay, list, 0o600))
+			out, err := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-timeout", "90s", "-run", m.test, ".").CombinedOutput()
+			switch {
+			case err == nil:
+				t.Errorf("nobody missed it:\n%s", out)
+			case strings.Contains(string(out), "[build failed]"), strings.Contains(string(out), "[setup failed]"):
+				t.Errorf("does not compile:\n%s", out)
+			}
+		})
+	}
+}
