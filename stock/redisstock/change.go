@@ -60,9 +60,18 @@ func (s *Store) change(ctx context.Context, step string, id stock.ID, arg string
 		return stock.Hold{}, err
 	}
 	buyer, claim := id.BuyerPart(), id.ClaimPart()
-	r, err := s.call(ctx, p, true, s.scripts.change, 4, step, buyer[:], claim[:], arg)
-	if err != nil {
-		return stock.Hold{}, err
+	var r reply
+	for {
+		r, err = s.call(ctx, p, true, s.scripts.change, 4, step, buyer[:], claim[:], arg)
+		if err != nil {
+			return stock.Hold{}, err
+		}
+		if toString(r.rest[0]) != "more" {
+			break
+		}
+		if err := s.makeRoom(ctx, p); err != nil {
+			return stock.Hold{}, err
+		}
 	}
 	hold, err := changed(step, p, id, r)
 	if err == nil && !hold.Repeated && (step == "cancel" || step == "return" || step == "confirm" && hold.Released != nil) {

@@ -110,7 +110,7 @@ var ledgerGuards = []guard{
 	},
 	{
 		name: "an undecided hold stays in the index when a loser asks", script: "reserve", ledger: true,
-		edits: []string{"if st == 'h' and at <= tonumber(page[e + 1]) then", "if false then"},
+		edits: []string{"if st == 'h' and at <= score then", "if false then"},
 		pool:  func(p *stock.Pool) { p.Total = 1 },
 		promise: func(m *mutant) error {
 			m.overdue(stock.Undecided)

@@ -23,7 +23,7 @@ var idGuards = []guard{
 	},
 	{
 		name: "the same ID of another quantity is a mismatch", script: "reserve",
-		edits: []string{"if match(ra, '^[^-]+') ~= a then return 'q' end", ""},
+		edits: []string{"if ra ~= a and match(ra, '^[^-]+') ~= a then return 'q' end", ""},
 		promise: func(m *mutant) error {
 			r := m.ask("ann")
 			err := m.try(r)

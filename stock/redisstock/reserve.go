@@ -249,8 +249,11 @@ const (
 )
 
 func (p *pool) remember(quantity int64, item int, err error, d time.Duration, freed uint64) {
+	now := time.Now()
+	if no := p.losers.Load(); no != nil && no.freed == freed && no.item == item && no.quantity <= quantity && now.Before(no.renew) {
+		return // it is fresh enough, and a crowd of losers need not say it again
+	}
 	if d > 0 {
-		now := time.Now()
 		p.losers.Store(&refusal{quantity: quantity, item: item, err: err, renew: now.Add(d / 4), until: now.Add(d), freed: freed})
 	}
 }

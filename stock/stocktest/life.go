@@ -219,6 +219,21 @@ func lateIfFree(t *testing.T, h Harness) {
 	b.levels(3, 0, 0)
 }
 
+func lateTakesOver(t *testing.T, h Harness) {
+	if h.Ledger {
+		t.Skip("with a ledger it is the ledger that decides")
+	}
+	b := h.open(t, func(p *stock.Pool) { p.Total, p.Hold, p.Late = 1, brief, stock.LateIfFree })
+	late := b.reserve(b.ask("ann", 1)).ID
+	b.Pass(t, brief)
+	b.reserve(b.ask("bob", 1))
+	b.Pass(t, brief)
+	if hold, err := b.confirm(late); err != nil || !hold.Late {
+		t.Fatalf("bob's hold has ended too, and the answer is %+v, %v", hold, err)
+	}
+	b.levels(0, 0, 1)
+}
+
 func lateNoStock(t *testing.T, h Harness) {
 	if h.Ledger {
 		t.Skip("with a ledger it is the ledger that decides")

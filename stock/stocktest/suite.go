@@ -146,6 +146,7 @@ func Run(t *testing.T, h Harness) {
 		{"the limit of one SKU holds beside that of the pool", itemLimit},
 		{"a late confirmation is refused for good where the policy is strict", lateStrict},
 		{"a late confirmation takes a free unit where the policy allows it", lateIfFree},
+		{"a late confirmation takes over a unit whose hold has ended", lateTakesOver},
 		{"a late confirmation without stock is refused the same way each time", lateNoStock},
 		{"an extended hold ends at its new time and never earlier", extended},
 		{"units are added by a delta on a known version, once", added},

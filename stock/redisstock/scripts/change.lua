@@ -8,7 +8,8 @@
 -- Returns {"ok", epoch, seq, now, verdict, state, amount, time}, verdict:
 --   done | again (it was so before) | none (no such ID) | no (the state forbids
 --   it) | amount (another was confirmed before, or more than there is) |
---   nomore (paid too late, and its units can't be had),
+--   nomore (paid too late, and its units can't be had) | more (perhaps they can,
+--   after a sweep: then ask again),
 -- or a refusal as reserve.lua's. Idempotent: the state says what was done.
 
 local step, b, claim, arg = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
@@ -86,6 +87,9 @@ local function lateness(back)
     shift(a, free, sold)
     note('T', a, b .. claim, 1)
     return 'done'
+  end
+  if late == '1' and #redis.call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'LIMIT', 0, 1) > 0 then
+    return 'more' -- units whose holds have ended are free, as soon as they are swept
   end
   st = 'l'
   put(3, pos, st, a, at, nxt)

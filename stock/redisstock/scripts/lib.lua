@@ -59,8 +59,16 @@ local function flush()
   for i = 1, sn, 3000 do redis.call('HSET', POOL, unpack(set, i, math.min(i + 2999, sn))) end
 end
 
-local place = {} -- of the fields that were read; a buyer has one
-for i = 3, #name do place[name[i]] = i end
+-- placeof is where a field that was read stands; a buyer has one place. The table
+-- is made when it is first asked for.
+local place
+local function placeof(field)
+  if not place then
+    place = {}
+    for i = 3, #name do place[name[i]] = i end
+  end
+  return place[field]
+end
 
 -- record reads one: state, amount, time, start of the next.
 local function record(v, pos)
@@ -120,11 +128,12 @@ local function finish(i, claim, pos, a, nxt, to, kind)
   note(kind, a, name[i] .. claim, 1)
 end
 
--- ids reads a due member: its buyers and claims.
-local function ids(member)
-  local from = match(member, '^%d+:()')
+-- ids reads a due member, or of one the IDs between two places: buyers and
+-- claims.
+local function ids(member, from, till)
+  from = from or match(member, '^%d+:()')
   local buyers, claims, k = {}, {}, 0
-  for p = from, #member, 28 do
+  for p = from, till or #member, 28 do
     k = k + 1
     buyers[k], claims[k] = sub(member, p, p + 11), sub(member, p + 12, p + 27)
   end
@@ -136,7 +145,7 @@ local function read(buyers)
   local missing, k, places = {}, 0, #name
   for i = 1, #buyers do
     local b = buyers[i]
-    if not place[b] then
+    if not placeof(b) then
       k = k + 1
       missing[k], name[places + k], place[b] = b, b, places + k
     end

@@ -33,7 +33,7 @@ local function lapsed(st, at) return st == 'h' and at <= now and ARGV[3] == '0' 
 local function known(p, claim, a)
   local pos, st, ra, at, nxt = find(value[p], claim)
   if not st then return nil end
-  if match(ra, '^[^-]+') ~= a then return 'q' end
+  if ra ~= a and match(ra, '^[^-]+') ~= a then return 'q' end
   if lapsed(st, at) then
     finish(p, claim, pos, ra, nxt, 'x', 'X')
     return 'ex' .. ra .. ',' .. int(now) .. ';'
@@ -61,7 +61,8 @@ local function prune(p)
       count = count + 1
       kept[count] = text
       if not ended then
-        local u, sum = units(a)
+        local sum, u = tonumber(a)
+        if not sum then u, sum = units(a) end
         taken = taken + sum
         if n > 1 then for i, q in pairs(u) do of[i] = (of[i] or 0) + q end end
       end
@@ -74,23 +75,37 @@ local function prune(p)
   return taken, of, count, overdue
 end
 
--- nextexpiry is the time until the earliest live hold (of an item) may end.
-local function nextexpiry(item)
-  local page = redis.call('ZRANGEBYSCORE', DUE, '(' .. int(now), LATEST, 'WITHSCORES', 'LIMIT', 0, 8)
-  for e = 1, #page, 2 do
-    local buyers, claims = ids(page[e])
-    local live = false
+-- alive tells whether an entry of the index holds some of an item till its
+-- time, and whether it holds anything. Most often one of its first does.
+local function alive(member, score, item)
+  local from, any = match(member, '^%d+:()'), false
+  for _, till in ipairs({math.min(#member, from + 28 * 4 - 1), #member}) do
+    local buyers, claims = ids(member, from, till)
     read(buyers)
     for j = 1, #buyers do
-      local _, st, a, at = find(value[place[buyers[j]]], claims[j])
-      if st == 'h' and at <= tonumber(page[e + 1]) then
-        if n == 1 or units(a)[item] then return tonumber(page[e + 1]) - now end
-        live = true
+      local _, st, a, at = find(value[placeof(buyers[j])], claims[j])
+      if st == 'h' and at <= score then
+        if n == 1 or units(a)[item] then return true, true end
+        any = true
       end
     end
-    if not live then redis.call('ZREM', DUE, page[e]) end -- none of it is held till then
+    from = till + 1
   end
-  if #page > 0 then return tonumber(page[#page]) - now end
+  return false, any
+end
+
+-- nextexpiry is the time until the earliest live hold (of an item) may end.
+local function nextexpiry(item)
+  local offset, last = 0
+  for _ = 1, 8 do
+    local e = redis.call('ZRANGEBYSCORE', DUE, '(' .. int(now), LATEST, 'WITHSCORES', 'LIMIT', offset, 1)
+    if not e[1] then break end
+    last = tonumber(e[2])
+    local here, any = alive(e[1], last, item)
+    if here then return last - now end
+    if any then offset = offset + 1 else redis.call('ZREM', DUE, e[1]) end -- none of it is held till then
+  end
+  if last then return last - now end
   return 1000 -- held without an end, or being expired: ask again in a second
 end
 
@@ -151,24 +166,27 @@ local function judge(i, p)
   if o ~= 0 and o <= oldest then return 'o' end
   if shut then return shut end
   if d ~= 0 and d <= now then return 'd' end
-  if n == 1 and not tonumber(a) then return 'u' end
-  local u, sum = units(a)
-  for k in pairs(u) do if k > n then return 'u' end end
+  local sum, u = tonumber(a)
+  if not sum then
+    if n == 1 then return 'u' end
+    u, sum = units(a)
+    for k in pairs(u) do if k > n then return 'u' end end
+  end
   local taken, of, count, overdue = 0, {}, 0, false
   if value[p] then taken, of, count, overdue = prune(p) end
   local no = over(u, sum, taken, of)
   if no then return overdue and somedue() and 'm' or no end
   if count >= most then return 't' end
   if jfull then return 'j' end
-  if n == 1 then
-    if free[1] < sum then return noroom(sum) end
-  else
+  if n > 1 then
     no = short(u)
     if no then return no end
+  elseif free[1] < sum then
+    return noroom(sum)
   end
   value[p] = (value[p] or '') .. sub(blob, i * 28 - 15, i * 28) .. 'h' .. a .. ',' .. int(expires) .. ';'
   write(p)
-  shift(a, free, held)
+  if u then shift(a, free, held) else free[1], held[1] = free[1] - sum, held[1] + sum end
   hold(i, i, a)
   return 'h'
 end
@@ -189,8 +207,11 @@ while i <= asks do
     held[1], free[1] = held[1] + free[1] - left, left
     hold(from, i - 1, ARGV[11])
     answers[an] = string.rep('h', i - from)
+  elseif plain and not value[i + 2] then -- who comes too late, one after the other
+    repeat i = i + 1 until i > asks or value[i + 2]
+    answers[an] = string.rep(noroom(all), i - from)
   else
-    answers[an] = plain and not value[i + 2] and noroom(all) or judge(i, place[name[i + 2]])
+    answers[an] = judge(i, twice and placeof(name[i + 2]) or i + 2)
     i = i + 1
   end
 end

@@ -18,7 +18,7 @@ read(buyers)
 
 for i = 1, #verdicts do
   local claim = sub(blob, i * 28 - 15, i * 28)
-  local p = place[buyers[i]]
+  local p = placeof(buyers[i])
   local pos, st, a, at, nxt = find(value[p], claim)
   local v = verdict[buyers[i] .. claim]
   if st ~= 'h' or at > now then

@@ -21,7 +21,7 @@ local function visit(member)
   looked = looked + #buyers
   local clear = true
   for j = 1, #buyers do
-    local i = place[buyers[j]]
+    local i = placeof(buyers[j])
     local pos, st, a, at, nxt = find(value[i], claims[j])
     if st == 'h' and at <= now then -- not extended, so that it stands elsewhere too
       if ARGV[3] == '0' then
