@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -50,6 +51,11 @@ type IdempotencyOptions struct {
 	// look each. A key that was seen gets its own answer. Turnaway must be quick
 	// and have no effect; the error must be a refusal that may be repeated.
 	Turnaway func(r *http.Request, body []byte) error
+	// Admission stands between Turnaway and the claim, for what those who are
+	// turned away shall not pay: a [RateLimit]. What it refuses leaves its key
+	// unclaimed. The body has been read before it, up to MaxBody. Without
+	// Turnaway put it around the middleware instead, where it costs less.
+	Admission func(next http.Handler) http.Handler
 	// FailOpen runs requests unprotected while the store can't be reached, with
 	// the header Idempotency-Bypassed: true. Without it they get 503 and
 	// nothing runs. Leave it unset where money moves.
@@ -64,6 +70,7 @@ type idempotent struct {
 	headers []string
 	link    string
 	meter   *telemetry
+	admit   http.Handler // Admission around the rest; nil where there is none
 }
 
 // Idempotency runs the first request with an Idempotency-Key and answers later
@@ -129,6 +136,9 @@ func newIdempotent(keeper *idempotency.Keeper, scope func(*http.Request) (string
 	if m.headers, refused = headerNames(o.StoreHeaders); refused != "" {
 		return nil, fmt.Errorf("middleware.Idempotency: Options.StoreHeaders names %s, which is never stored", refused)
 	}
+	if o.Admission != nil {
+		m.admit = o.Admission(http.HandlerFunc(m.admitted))
+	}
 	return m, nil
 }
 
@@ -176,36 +186,76 @@ func (m *idempotent) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		WriteError(w, r, err)
 		return
 	}
-	fingerprint := m.keeper.Fingerprint(body, r.Method, r.URL.EscapedPath(), r.URL.RawQuery)
+	v := &visit{next: next, scope: scope, key: key, body: body}
+	v.fingerprint = m.keeper.Fingerprint(body, r.Method, r.URL.EscapedPath(), r.URL.RawQuery)
 
-	// 4. Was it here before?
-	attempt, err := m.begin(r, scope, key, fingerprint, body)
-	switch {
-	case err == nil && attempt.Claim != nil:
-		m.run(w, r, next, attempt.Claim, body)
-	case err == nil:
-		if err := replay(w, attempt.Result); err != nil {
-			WriteError(w, r, err)
-		}
-	case m.opts.FailOpen && errors.Is(err, idempotency.ErrUnavailable) && r.Context().Err() == nil:
-		m.bypass(w, r, next, body)
-	default:
-		WriteError(w, r, err)
-	}
-}
-
-// begin claims the key, unless the request is turned away and was never seen.
-func (m *idempotent) begin(r *http.Request, scope, key string, fingerprint idempotency.Fingerprint, body []byte) (idempotency.Attempt, error) {
+	// 4. Would it be refused in any case?
 	if m.opts.Turnaway != nil {
 		if refusal := m.opts.Turnaway(r, body); refusal != nil {
-			attempt, err := m.keeper.BeginIfSeen(r.Context(), scope, key, fingerprint)
-			if errors.Is(err, idempotency.ErrNotSeen) {
-				err = refusal
+			v.attempt, v.err = m.keeper.BeginIfSeen(r.Context(), scope, key, v.fingerprint)
+			if errors.Is(v.err, idempotency.ErrNotSeen) {
+				v.err = refusal
 			}
-			return attempt, err
+			v.begun = true
 		}
 	}
-	return m.keeper.Begin(r.Context(), scope, key, fingerprint)
+
+	// 5. Was it here before?
+	if m.admit == nil || v.begun && v.attempt.Claim == nil {
+		m.answer(w, r, v)
+		return
+	}
+	defer func() {
+		if !v.admitted && v.attempt.Claim != nil {
+			_ = v.attempt.Claim.Release(r.Context()) // a key that was seen, refused by Admission
+		}
+	}()
+	m.admit.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)))
+}
+
+// visit is a request on its way through.
+type visit struct {
+	next        http.Handler
+	scope, key  string
+	fingerprint idempotency.Fingerprint
+	body        []byte
+
+	begun    bool // attempt and err are known already
+	attempt  idempotency.Attempt
+	err      error
+	admitted bool
+}
+
+type visitKey struct{}
+
+// admitted is what stands behind Admission.
+func (m *idempotent) admitted(w http.ResponseWriter, r *http.Request) {
+	v, ok := r.Context().Value(visitKey{}).(*visit)
+	if !ok || v.admitted {
+		panic("middleware.Idempotency: Options.Admission must pass the request's context on, once")
+	}
+	v.admitted = true
+	m.answer(w, r, v)
+}
+
+// answer claims the key, where that was not tried before, and runs the handler
+// or answers with what is known.
+func (m *idempotent) answer(w http.ResponseWriter, r *http.Request, v *visit) {
+	if !v.begun {
+		v.attempt, v.err = m.keeper.Begin(r.Context(), v.scope, v.key, v.fingerprint)
+	}
+	switch {
+	case v.err == nil && v.attempt.Claim != nil:
+		m.run(w, r, v.next, v.attempt.Claim, v.body)
+	case v.err == nil:
+		if err := replay(w, v.attempt.Result); err != nil {
+			WriteError(w, r, err)
+		}
+	case m.opts.FailOpen && errors.Is(v.err, idempotency.ErrUnavailable) && r.Context().Err() == nil:
+		m.bypass(w, r, v.next, v.body)
+	default:
+		WriteError(w, r, v.err)
+	}
 }
 
 // bypass runs a request unprotected, and says so.

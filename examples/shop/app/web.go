@@ -28,16 +28,16 @@ type web struct {
 	auditor *auditor
 }
 
-// handler lays out the routes. Around a purchase stand, outermost first: the
-// rate limit, which costs one trip whatever the request holds; then the
-// idempotency key, so that a limited request leaves its key unused.
+// handler lays out the routes. Around a purchase stand, outermost first: who
+// comes after the sell-out is turned away, for one look at the key; then the rate
+// limit; then the claim, so that a limited request leaves its key unused.
 func (s *web) handler() http.Handler {
 	limit := middleware.RateLimit(s.limiter, s.takes, middleware.FailClosed, nil)
 	once := middleware.Idempotency(s.keeper, buyerOf, &middleware.IdempotencyOptions{
-		Required: true, MaxBody: 64 << 10, Turnaway: s.turnaway,
+		Required: true, MaxBody: 64 << 10, Turnaway: s.turnaway, Admission: limit,
 	})
 	mux := http.NewServeMux()
-	mux.Handle("POST /orders", limit(once(http.HandlerFunc(s.placeOrder))))
+	mux.Handle("POST /orders", once(http.HandlerFunc(s.placeOrder)))
 	mux.HandleFunc("GET /orders/{id}", s.showOrder)
 	mux.HandleFunc("GET /stock/{sku}", s.showStock)
 	mux.HandleFunc("GET /audit", s.auditor.serve)
