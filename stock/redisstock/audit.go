@@ -24,8 +24,9 @@ const (
 // moment. A larger one is read in pages, so that nobody waits for it: should it
 // change meanwhile, Changed is set and the sums are not compared with the
 // counts, which are exact in any case. What looks wrong is read again half a
-// second later and reported if it is still so: what is merely on its way between store and ledger is not. It takes some 50 bytes
-// of memory for each reservation.
+// second later and reported if it is still so: what is merely on its way
+// between store and ledger is not. It takes some 50 bytes of memory for each
+// reservation.
 func (s *Store) Audit(ctx context.Context, sku string) (stock.Audit, error) {
 	p, err := s.poolOf(ctx, sku)
 	if err != nil {
