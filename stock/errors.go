@@ -19,8 +19,8 @@ var (
 	// ErrLimit says that the buyer's limit would be passed. The error is a
 	// [*LimitError], which knows what remains.
 	ErrLimit = errors.New("stock: buyer's limit reached")
-	// ErrTooManyAttempts says that the buyer has more unfinished or remembered
-	// reservations in the pool than are kept for one buyer.
+	// ErrTooManyAttempts says that the buyer has more reservations in the pool
+	// than are kept for one buyer, most often such as were cancelled or expired.
 	ErrTooManyAttempts = errors.New("stock: too many attempts by this buyer")
 	// ErrUnknownSKU says that no pool of this name was opened.
 	ErrUnknownSKU = errors.New("stock: unknown SKU")

@@ -63,6 +63,9 @@ type Ledger interface {
 	// Pool returns the terms as they are now and the mark, or [ErrUnknownSKU].
 	Pool(ctx context.Context, sku string) (Terms, Mark, error)
 
+	// Pools returns the names of all pools that are not retired.
+	Pools(ctx context.Context) ([]string, error)
+
 	// Adjust records the terms after [Terms.Adjust], once per a.ID. Fewer
 	// units than it counts as sold are an [*OverError], also with Force.
 	Adjust(ctx context.Context, a Adjustment) (Terms, error)

@@ -45,8 +45,9 @@
 //
 // # Limits
 //
-//   - A buyer's records in one pool are kept in one field, at most
-//     Options.MaxRecords of them; beyond that it is [stock.ErrTooManyAttempts].
+//   - A buyer's records in one pool are kept in one field, of those that have
+//     ended at most Options.MaxRecords, 16 times as many in all; beyond that it is
+//     [stock.ErrTooManyAttempts].
 //   - Finished IDs are forgotten after Options.Retention: when their buyer comes
 //     again, or within a quarter of it more while anybody runs [Store.Run].
 //     What is sold is kept until the pool retires.

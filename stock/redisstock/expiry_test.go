@@ -254,3 +254,27 @@ func TestARefusalIsForgottenAtOnceByTheProcessThatFreesAUnit(t *testing.T) {
 		}
 	}
 }
+
+func TestAClockOfTheServerThatJumpsGivesNoUnitTwice(t *testing.T) {
+	t.Parallel()
+	s, c := clocked(t, nil, func(p *stock.Pool) { p.Total = 2 })
+	one := s.hold("ann").ID
+	s.hold("bob")
+	c.pass(2 * time.Hour) // forwards: both have ended too early
+	if hold, err := s.store.Confirm(t.Context(), one); !errors.Is(err, stock.ErrExpired) {
+		t.Errorf("got %+v, %v", hold, err)
+	}
+	s.hold("cay")
+	s.hold("dan")
+	s.levels(0, 2, 0)
+	c.pass(-5 * time.Hour) // backwards: they last longer
+	if err := wants(s.try(s.ask("eve")), stock.ErrAllHeld); err != nil {
+		t.Error(err)
+	}
+	s.levels(0, 2, 0)
+	c.pass(7 * time.Hour)
+	s.hold("eve")
+	s.levels(1, 1, 0)
+	inOrder(t, 1, s.events())
+	s.found(s.audit())
+}

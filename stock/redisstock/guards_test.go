@@ -67,10 +67,29 @@ var idGuards = []guard{
 	},
 	{
 		name: "one buyer's records are bounded", script: "reserve",
-		edits: []string{"if count >= most then return 't' end", ""},
+		edits: []string{"if ended >= most or count >= 16 * most then return 't' end", ""},
 		opts:  redisstock.Options{MaxRecords: 2},
 		promise: func(m *mutant) error {
-			return errors.Join(m.try(m.ask("ann")), m.try(m.ask("ann")), wants(m.try(m.ask("ann")), stock.ErrTooManyAttempts))
+			for range 2 {
+				if _, err := m.store.Cancel(m.t.Context(), m.hold("ann").ID); err != nil {
+					return err
+				}
+				m.drain()
+			}
+			return wants(m.try(m.ask("ann")), stock.ErrTooManyAttempts)
+		},
+	},
+	{
+		name: "one buyer's live records are bounded too", script: "reserve",
+		edits: []string{"if ended >= most or count >= 16 * most then return 't' end", "if ended >= most then return 't' end"},
+		opts:  redisstock.Options{MaxRecords: 1},
+		pool:  func(p *stock.Pool) { p.Total = 100 },
+		promise: func(m *mutant) error {
+			for range 16 {
+				m.hold("ann")
+				m.drain()
+			}
+			return wants(m.try(m.ask("ann")), stock.ErrTooManyAttempts)
 		},
 	},
 	{

@@ -325,3 +325,46 @@ func TestARetiredPoolIsRefusedByEveryProcessAndItsRowsStay(t *testing.T) {
 		t.Errorf("the ledger has %+v, %v", totals, err)
 	}
 }
+
+func TestASweeperThatDiesBetweenLedgerAndStoreLosesNoUnit(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, testenv.Redis(t).Client(t), newLedger(t, nil), nil, func(p *stock.Pool) { p.Total, p.Hold = 3, short })
+	var ids []stock.ID
+	for i := range 3 {
+		ids = append(ids, s.hold(name(i)).ID)
+	}
+	awaitServer(t, s.client, short)
+	if _, err := s.books.Expire(t.Context(), s.pool.SKU, ids); err != nil { // it asks, and is killed
+		t.Fatal(err)
+	}
+	s.levels(0, 3, 0)
+	crowd(4, func(int) {
+		if err := redisstock.SweepOnce(t.Context(), s.store, s.pool.SKU); err != nil {
+			t.Errorf("sweep: %v", err)
+		}
+	})
+	s.levels(3, 0, 0)
+	inOrder(t, 1, s.events())
+}
+
+func TestAFreshProcessThatKnowsAnIDAloneFindsItsPoolThoughRedisIsEmpty(t *testing.T) {
+	t.Parallel()
+	server, books := testenv.NewRedis(t), newLedger(t, nil)
+	s := newShop(t, server.Client(t), books, nil, nil)
+	id := s.sold("ann").ID
+	server.RestartEmpty()
+	fresh := mustStore(t, server.Client(t), books, nil)
+	if hold, err := fresh.Confirm(t.Context(), id); !errors.Is(err, stock.ErrFenced) {
+		t.Fatalf("got %+v, %v; want fenced", hold, err)
+	}
+	if _, err := fresh.Rebuild(t.Context(), s.pool.SKU); err != nil {
+		t.Fatal(err)
+	}
+	if hold, err := fresh.Confirm(t.Context(), id); err != nil || hold.State != stock.Sold {
+		t.Errorf("got %+v, %v", hold, err)
+	}
+	stranger := stock.NewID("nothing", "ann", stocktest.Claim())
+	if _, err := mustStore(t, server.Client(t), books, nil).Lookup(t.Context(), stranger); !errors.Is(err, stock.ErrUnknownSKU) {
+		t.Errorf("got %v", err)
+	}
+}

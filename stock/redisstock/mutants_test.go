@@ -127,6 +127,7 @@ func (j *judge) Find(_ context.Context, _ string, ids []stock.ID) ([]stock.Entry
 	}
 	return entries, nil
 }
+func (j *judge) Pools(context.Context) ([]string, error)            { return []string{j.terms.SKU}, nil }
 func (j *judge) Retire(context.Context, string) error               { return nil }
 func (j *judge) SaveMark(context.Context, string, stock.Mark) error { return nil }
 

@@ -48,7 +48,9 @@ type Options struct {
 	// so that a late repeat of it is not a new request; default 24 h. It must
 	// not be shorter than idempotency keys live.
 	Retention time.Duration
-	// MaxRecords bounds what is kept of one buyer in one pool; default 256.
+	// MaxRecords bounds how many ended reservations of one buyer are kept in
+	// one pool; default 256. Those that are held or sold are bounded by the
+	// pool's limit, and all of them by 16 times this number.
 	MaxRecords int
 	// MaxBatch bounds the requests that share one script call; default 512,
 	// at most 1,000.
@@ -136,6 +138,7 @@ type Store struct {
 	pools   sync.Map // [8]byte -> *pool
 	opening singleflight.Group
 	strange strangers
+	names   directory
 	fenced  chan *pool // pools that Run should rebuild
 }
 
@@ -221,6 +224,14 @@ func (s *Store) poolByID(ctx context.Context, id stock.ID) (*pool, error) {
 		return p, nil
 	}
 	opened, err := s.readOpened(ctx, id.PoolPart())
+	if errors.Is(err, stock.ErrUnknownSKU) && s.ledger != nil {
+		// A Redis that lost its data knows no names any more.
+		sku, err := s.names.find(ctx, s.ledger, id.PoolPart())
+		if err != nil {
+			return nil, err
+		}
+		return s.meet(ctx, id.PoolPart(), sku)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -294,41 +305,4 @@ func (s *Store) adopt(part [8]byte, opened *stock.Pool, mark stock.Mark) *pool {
 	actual, _ := s.pools.LoadOrStore(part, p)
 	s.strange.forget(part)
 	return actual.(*pool)
-}
-
-// strangers remembers for a second which pools do not exist or are over, so
-// that a flood of made-up or old SKUs is no flood of questions to the ledger.
-// Its size is bounded.
-type strangers struct {
-	mu   sync.Mutex
-	seen map[[8]byte]stranger
-}
-
-type stranger struct {
-	at  time.Time
-	err error
-}
-
-func (n *strangers) recently(part [8]byte) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if s, ok := n.seen[part]; ok && time.Since(s.at) < time.Second {
-		return s.err
-	}
-	return nil
-}
-
-func (n *strangers) add(part [8]byte, err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.seen == nil || len(n.seen) >= 4096 {
-		n.seen = make(map[[8]byte]stranger)
-	}
-	n.seen[part] = stranger{time.Now(), err}
-}
-
-func (n *strangers) forget(part [8]byte) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.seen, part)
 }

@@ -84,5 +84,10 @@ func TestConformance(t *testing.T) {
 }
 
 func TestRandomOperationsMatchTheModel(t *testing.T) {
-	stocktest.Random(t, onMiniredis(t))
+	t.Run("miniredis", func(t *testing.T) { stocktest.Random(t, onMiniredis(t)) })
+	t.Run("redis", func(t *testing.T) {
+		h := onRedis(t)
+		h.Pass = nil
+		stocktest.Random(t, h)
+	})
 }

@@ -31,8 +31,8 @@ func (l *Ledger) Entries(ctx context.Context, sku string, after stock.ID, n int)
 	return entries, nil
 }
 
-// Pools returns the names of all pools that are not retired, in their order,
-// for instance for a relay of their journals.
+// Pools implements [stock.Ledger], in the order of names. It is also what a relay
+// of the pools' journals may go by.
 func (l *Ledger) Pools(ctx context.Context) (names []string, err error) {
 	rows, err := l.db.QueryContext(ctx, l.q.listPools)
 	if err != nil {

@@ -1,7 +1,7 @@
 -- reserve.lua: holds units for a batch of requests, in order.
 --
 -- KEYS  as in head.lua
--- ARGV  1-5 as in head.lua; 6 retention in ms; 7 most records of one buyer;
+-- ARGV  1-5 as in head.lua; 6 retention in ms; 7 most ended records of one buyer;
 --       8 "1" while holds past their time are being expired elsewhere;
 --       9 number of requests; 10 their IDs, 28 bytes each (buyer, claim); 11 the amount they all ask, where that is one
 --       number, or 0; 12 earliest deadline in ms or 0; 13 earliest birth in ms

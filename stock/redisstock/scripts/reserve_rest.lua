@@ -42,10 +42,11 @@ local function known(p, claim, a)
 end
 
 -- prune forgets a buyer's ended reservations that are older than the
--- retention, ends what has lapsed, and sums up the rest.
+-- retention, ends what has lapsed, and sums up the rest: units that are taken,
+-- of each item, records that are kept, and those of them that have ended.
 local ends = 512 -- are ended by one call; a sweep ends the others
 local function prune(p)
-  local v, kept, taken, of, count, overdue, changed = value[p], {}, 0, {}, 0, false, false
+  local v, kept, taken, of, count, past, overdue, changed = value[p], {}, 0, {}, 0, 0, false, false
   local pos = 1
   while pos <= #v do
     local st, a, at, nxt = record(v, pos)
@@ -60,7 +61,9 @@ local function prune(p)
     if not (ended and at < oldest) then
       count = count + 1
       kept[count] = text
-      if not ended then
+      if ended then
+        past = past + 1
+      else
         local sum, u = tonumber(a)
         if not sum then u, sum = units(a) end
         taken = taken + sum
@@ -72,7 +75,7 @@ local function prune(p)
   end
   value[p] = join(kept, count)
   if changed then write(p) end
-  return taken, of, count, overdue
+  return taken, of, count, past, overdue
 end
 
 -- alive tells whether an entry of the index holds some of an item till its
@@ -172,11 +175,11 @@ local function judge(i, p)
     u, sum = units(a)
     for k in pairs(u) do if k > n then return 'u' end end
   end
-  local taken, of, count, overdue = 0, {}, 0, false
-  if value[p] then taken, of, count, overdue = prune(p) end
+  local taken, of, count, ended, overdue = 0, {}, 0, 0, false
+  if value[p] then taken, of, count, ended, overdue = prune(p) end
   local no = over(u, sum, taken, of)
   if no then return overdue and somedue() and 'm' or no end
-  if count >= most then return 't' end
+  if ended >= most or count >= 16 * most then return 't' end
   if jfull then return 'j' end
   if n > 1 then
     no = short(u)
