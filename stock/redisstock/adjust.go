@@ -35,7 +35,7 @@ func (s *Store) Adjust(ctx context.Context, a stock.Adjustment) (stock.Levels, e
 	_, err = s.ledger.Adjust(ctx, a)
 	if err != nil {
 		err = fmt.Errorf("adjust in ledger: %w", err)
-		if isRefusal(err) {
+		if isRefusal(err) && holdsBack(&a) { // its own units are for sale again
 			_, syncErr := s.sync(ctx, p)
 			err = errors.Join(err, syncErr)
 		}
@@ -80,25 +80,59 @@ func (s *Store) adjustAlone(ctx context.Context, p *pool, a *stock.Adjustment) (
 	}
 }
 
-// heldBack marks terms whose units are held back for an adjustment, by its ID
-// and the time.
+// heldBack marks terms whose units are held back for an adjustment that is to
+// come; after it stands the time, which tells one from the next.
 const heldBack = "~"
 
-// heldBackFor is how long an adjustment may take from holding units back to
-// its commit; after it Run counts it as dead and puts the units back.
-const heldBackFor = 15 * time.Second
+// An adjustment that holds units back counts as dead when others have seen it
+// do so for this long: whoever wants to adjust puts the units back then, and Run
+// does later. (By what they see themselves: clocks of processes may differ.)
+const (
+	heldBackPatience = 2 * time.Second
+	heldBackFor      = 15 * time.Second
+)
+
+// holdsBack returns the mark of terms whose units are held back, or "".
+func (st *standing) holdsBack() string {
+	if _, mark, ok := strings.Cut(st.text, heldBack); ok {
+		return mark
+	}
+	return ""
+}
+
+// awaitHeldBack lets another adjustment that is under way come to its end, and
+// puts right what a dead one has left.
+func (s *Store) awaitHeldBack(ctx context.Context, p *pool) error {
+	for seen, since := "", time.Now(); ; {
+		st, err := s.stateOf(ctx, p, false)
+		if err != nil {
+			return err
+		}
+		mark := st.holdsBack()
+		if mark != seen {
+			seen, since = mark, time.Now()
+		}
+		if mark == "" || time.Since(since) >= heldBackPatience {
+			_, err := s.sync(ctx, p)
+			return err
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
 
 // holdBack takes the units out of sale that an adjustment takes out, where it
 // must not take more than is free.
 func (s *Store) holdBack(ctx context.Context, p *pool, a *stock.Adjustment) error {
-	if !less(a) || a.Force {
+	if !holdsBack(a) {
 		return nil
 	}
 	if err := s.sweepAll(ctx, p); err != nil {
 		return err
 	}
 	for {
-		if _, err := s.sync(ctx, p); err != nil { // also what another has held back and left
+		if err := s.awaitHeldBack(ctx, p); err != nil {
 			return err
 		}
 		st, err := s.stateOf(ctx, p, false)
@@ -127,6 +161,9 @@ func (s *Store) holdBack(ctx context.Context, p *pool, a *stock.Adjustment) erro
 		}
 	}
 }
+
+// holdsBack reports whether an adjustment has to hold units back first.
+func holdsBack(a *stock.Adjustment) bool { return less(a) && !a.Force }
 
 // less reports whether units are taken out.
 func less(a *stock.Adjustment) bool {
@@ -209,12 +246,16 @@ func (s *Store) followTerms(ctx context.Context, p *pool) error {
 	if s.ledger == nil || time.Since(p.chores.terms) < termsPause {
 		return nil
 	}
-	p.chores.terms = time.Now()
+	c := &p.chores
+	c.terms = time.Now()
 	st, err := s.stateOf(ctx, p, false)
 	if err != nil {
 		return err
 	}
-	if _, at, ok := strings.Cut(st.text, heldBack); ok && time.Since(time.UnixMilli(toInt(at))) < heldBackFor {
+	if mark := st.holdsBack(); mark != c.heldBack {
+		c.heldBack, c.heldSince = mark, time.Now()
+	}
+	if c.heldBack != "" && time.Since(c.heldSince) < heldBackFor {
 		return nil // it is on its way
 	}
 	_, err = s.sync(ctx, p)

@@ -18,6 +18,8 @@ type chores struct {
 	cursor    string    // where forgetting goes on; "" begins
 	forgotten time.Time // when this process last asked whether a round is due
 	terms     time.Time // when the terms were last compared with the ledger's
+	heldBack  string    // the mark of units that are held back, and since when it is seen
+	heldSince time.Time
 }
 
 // forget drops ended reservations whose retention is over, some buyers in a
