@@ -187,20 +187,6 @@ func itemLimit(t *testing.T, h Harness) {
 	b.items(7, 9)
 }
 
-func lateStrict(t *testing.T, h Harness) {
-	if h.Ledger {
-		t.Skip("with a ledger it is the ledger that decides")
-	}
-	b := h.open(t, func(p *stock.Pool) { p.Hold = brief })
-	id := b.reserve(b.ask("ann", 1)).ID
-	b.Pass(t, brief)
-	for range 2 {
-		b.want(whole(b.store.Confirm), id, 0, stock.ErrExpired)
-	}
-	b.levels(10, 0, 0)
-	b.want(b.store.Lookup, id, stock.Expired, nil)
-}
-
 func lateIfFree(t *testing.T, h Harness) {
 	if h.Ledger {
 		t.Skip("with a ledger it is the ledger that decides")
