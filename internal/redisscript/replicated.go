@@ -133,6 +133,16 @@ func (c *replicated) pair(ctx context.Context, master *redis.Client, script func
 
 var errClient = errors.New("redisscript: WAIT needs a *redis.Client or a *redis.ClusterClient")
 
+// CanReplicate reports whether [Runner.RunReplicated] works with a client.
+func CanReplicate(client redis.UniversalClient) bool {
+	switch client.(type) {
+	case *redis.Client, *redis.ClusterClient:
+		return true
+	default:
+		return false
+	}
+}
+
 // master returns the client of the server that owns the key.
 func (r *Runner) master(ctx context.Context, key string) (*redis.Client, error) {
 	switch c := r.client.(type) {

@@ -283,3 +283,15 @@ func TestARepeatWritesSomethingForWaitToCount(t *testing.T) {
 		})
 	}
 }
+
+func TestReplicasWithAClientThatCannotWaitForThemAreRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}, HeartbeatFrequency: time.Hour})
+	t.Cleanup(func() { _ = ring.Close() })
+	if _, err := redisstock.New(ring, nil, redisstock.JournalOff, &redisstock.Options{Replicas: 1}); err == nil {
+		t.Error("it was taken")
+	}
+	if _, err := redisstock.New(ring, nil, redisstock.JournalOff, nil); err != nil {
+		t.Errorf("without replicas: %v", err)
+	}
+}

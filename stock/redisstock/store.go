@@ -161,6 +161,9 @@ func New(client redis.UniversalClient, ledger stock.Ledger, journal Journal, opt
 	if err != nil {
 		return nil, err
 	}
+	if o.Replicas > 0 && !redisscript.CanReplicate(client) {
+		return nil, errors.New("redisstock: Options.Replicas needs a *redis.Client or a *redis.ClusterClient")
+	}
 	if o.AutoRebuild && ledger == nil {
 		return nil, errors.New("redisstock: Options.AutoRebuild needs a ledger to rebuild from")
 	}
