@@ -35,10 +35,22 @@ func (r *Runner) RunReplicated(ctx context.Context, replicas int, wait time.Dura
 	}()
 	select {
 	case <-c.done:
+		var answer redis.Error
+		if c.err != nil && !errors.As(c.err, &answer) && isOver(ctx) {
+			// The connection has the context's deadline too, and may be first.
+			return nil, 0, fmt.Errorf("%w: %w: %w", coalesce.ErrInFlight, context.DeadlineExceeded, c.err)
+		}
 		return c.reply, c.acks, c.err
 	case <-ctx.Done():
 		return nil, 0, fmt.Errorf("script %s: %w: %w", s.name, coalesce.ErrInFlight, context.Cause(ctx))
 	}
+}
+
+// isOver reports whether the context has ended, or would as soon as its timer
+// fires.
+func isOver(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // owned is args that the caller can't change any more: a call that is given up

@@ -69,7 +69,7 @@ func following(position string) (string, error) {
 
 var errEntry = errors.New("malformed events")
 
-// parseEvents reads an entry as pool.lua writes it: "1,epoch,first seq,ms;" and
+// parseEvents reads an entry as lib.lua writes it: "1,epoch,first seq,ms;" and
 // then runs of events of one kind, each a letter, amount ",", how many ";",
 // and buyer (12 bytes) and claim (16 bytes) of each.
 func parseEvents(p *pool, text string) ([]stock.Event, error) {

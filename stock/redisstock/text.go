@@ -12,7 +12,7 @@ import (
 	"github.com/firstcome/firstcome/stock"
 )
 
-// What pool.lua reads and writes, as text: terms (t), counts (m), terms as they
+// What head.lua reads and writes, as text: terms (t), counts (m), terms as they
 // were opened (i), and amounts.
 
 const formatVersion = "1"

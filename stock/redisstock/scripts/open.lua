@@ -3,13 +3,13 @@
 -- KEYS  1 pool, 2 due, 3 journal
 -- ARGV  1 epoch (0: the server's time in us, for a pool without a ledger);
 --       2 "1" to create it where it is missing; 3 its terms, 4 its counts after
---       the epoch, 5 its terms as they are opened, all as in pool.lua
+--       the epoch, 5 its terms as they are opened, all as in head.lua
 -- Returns {"created" | "same" | "other", terms, counts}, {"missing"},
 --   {"retired"}, {"version", v} or {"fenced"} (it stands in another epoch, or is
 --   being rebuilt).
--- Idempotent: what it created is "same" the next time. Where the meta is gone
--- and reservations are left, the pool has lost a part of itself: it counts as
--- missing, since its units are promised already.
+-- Idempotent: what it created is "same" the next time. Where terms or counts
+-- are gone and reservations are left, the pool has lost a part of itself: it
+-- counts as missing, since its units are promised already.
 --
 -- All keys exist from here on: a script that names a missing key is refused
 -- while its slot moves to another node.

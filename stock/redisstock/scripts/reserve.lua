@@ -1,11 +1,12 @@
 -- reserve.lua: holds units for a batch of requests, in order.
 --
 -- KEYS  as in head.lua
--- ARGV  1-5 as in head.lua; 6 retention in ms; 7 most ended records of one buyer;
---       8 "1" while holds past their time are being expired elsewhere;
---       9 number of requests; 10 their IDs, 28 bytes each (buyer, claim); 11 the amount they all ask, where that is one
---       number, or 0; 12 earliest deadline in ms or 0; 13 earliest birth in ms
---       or 0; 14 "amount,deadline,born;" of each; 15 "1" where a buyer stands in it
+-- ARGV  1-5 as in head.lua; 6 retention in ms; 7 most ended records of one
+--       buyer; 8 "1" while holds past their time are being expired elsewhere;
+--       9 number of requests; 10 their IDs, 28 bytes each (buyer, claim);
+--       11 the amount they all ask, where that is one number, or 0; 12 earliest
+--       deadline in ms or 0; 13 earliest birth in ms or 0;
+--       14 "amount,deadline,born;" of each; 15 "1" where a buyer stands in it
 --       twice
 -- Returns {"ok", epoch, seq, now, expiry, answers}, answers being one string:
 --   h held | e<state><amount>,<time>; known | q other amount | o too old |
