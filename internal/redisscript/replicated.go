@@ -36,9 +36,9 @@ func (r *Runner) RunReplicated(ctx context.Context, replicas int, wait time.Dura
 	select {
 	case <-c.done:
 		var answer redis.Error
-		if c.err != nil && !errors.As(c.err, &answer) && isOver(ctx) {
+		if why := over(ctx); why != nil && c.err != nil && !errors.As(c.err, &answer) {
 			// The connection has the context's deadline too, and may be first.
-			return nil, 0, fmt.Errorf("%w: %w: %w", coalesce.ErrInFlight, context.DeadlineExceeded, c.err)
+			return nil, 0, fmt.Errorf("%w: %w: %w", coalesce.ErrInFlight, why, c.err)
 		}
 		return c.reply, c.acks, c.err
 	case <-ctx.Done():
@@ -46,11 +46,13 @@ func (r *Runner) RunReplicated(ctx context.Context, replicas int, wait time.Dura
 	}
 }
 
-// isOver reports whether the context has ended, or would as soon as its timer
-// fires.
-func isOver(ctx context.Context) bool {
-	deadline, ok := ctx.Deadline()
-	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
+// over is why the context has ended, or will as soon as its timer fires; nil
+// where it has not.
+func over(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ctx.Err() == nil && ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return context.Cause(ctx)
 }
 
 // owned is args that the caller can't change any more: a call that is given up
