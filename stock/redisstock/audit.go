@@ -51,6 +51,7 @@ type auditor struct {
 	seen     map[uint64]struct{} // buyers: a scan may return one twice
 	due      map[uint64]struct{} // IDs in the index of expiries
 	suspects map[string]struct{} // buyers who are to be read again
+	unread   bool                // a field can't be read, so the sums lack its units
 }
 
 func newAuditor(s *Store, p *pool) *auditor { return &auditor{s: s, p: p, seed: maphash.MakeSeed()} }
@@ -104,7 +105,7 @@ func (a *auditor) read(ctx context.Context) error {
 		return err
 	}
 	before := a.now.counts
-	a.out = stock.Audit{}
+	a.out, a.unread = stock.Audit{}, false
 	a.sums, a.suspects = make([]count, a.p.items()), make(map[string]struct{})
 	a.seen, a.due = make(map[uint64]struct{}), make(map[uint64]struct{})
 	if err := a.readIndex(ctx); err != nil {
@@ -196,6 +197,7 @@ func (a *auditor) look(buyer, field string) {
 	}
 	a.seen[h] = struct{}{}
 	list, ok := parseRecords(a.p, buyer, field)
+	a.unread = a.unread || !ok
 	if !ok || a.overLimit(list) {
 		a.suspect(buyer)
 	}

@@ -368,3 +368,27 @@ func TestAFreshProcessThatKnowsAnIDAloneFindsItsPoolThoughRedisIsEmpty(t *testin
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestARetirementThatDiedBeforeItDeletedTheKeysIsFinishedByItsRepeat(t *testing.T) {
+	t.Parallel()
+	client, books := testenv.Redis(t).Client(t), newLedger(t, nil)
+	s := newShop(t, client, books, nil, nil)
+	s.sold("ann")
+	if err := s.pause(); err != nil {
+		t.Fatal(err)
+	}
+	s.drain()
+	s.edit("m", `,o,`, ",r,") // it has ended the pool in Redis and in the ledger, and dies
+	if err := books.Retire(t.Context(), s.pool.SKU); err != nil {
+		t.Fatal(err)
+	}
+	if err := mustStore(t, client, books, nil).Retire(t.Context(), s.pool.SKU); err != nil {
+		t.Fatal(err)
+	}
+	if n := client.Exists(t.Context(), s.keys()[1:]...).Val(); n != 0 {
+		t.Errorf("%d of its keys are left", n)
+	}
+	if ttl := client.PTTL(t.Context(), s.keys()[0]).Val(); ttl <= 0 {
+		t.Errorf("what answers for it stays for ever: %v", ttl)
+	}
+}

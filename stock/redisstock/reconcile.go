@@ -50,7 +50,10 @@ func (s *Store) repair(ctx context.Context, p *pool, f stock.Fault) (stock.Repai
 	case stock.FaultCount:
 		return s.repairCounts(ctx, p, f)
 	case stock.FaultRecord:
-		return stock.Repair{Fault: f, Text: "Rebuild restores it from the ledger"}, nil
+		if s.ledger == nil {
+			return stock.Repair{Fault: f, Text: "nobody else knows what it said"}, nil
+		}
+		return stock.Repair{Fault: f, Text: "once the pool's keys are deleted, Rebuild restores what the ledger has"}, nil
 	default:
 		return stock.Repair{Fault: f, Text: "units that were sold stay sold"}, nil
 	}
@@ -98,8 +101,11 @@ func (s *Store) repairRecord(ctx context.Context, p *pool, f stock.Fault) (stock
 // byLedger is what the record should say.
 func (s *Store) byLedger(ctx context.Context, p *pool, id stock.ID, r *record) (string, error) {
 	entries, err := s.ledger.Find(ctx, p.opened.SKU, []stock.ID{id})
-	if err != nil || len(entries) != 1 {
+	if err != nil {
 		return "", fmt.Errorf("find in ledger: %w", err)
+	}
+	if len(entries) != 1 {
+		return "", fmt.Errorf("redisstock: the ledger found %d of 1", len(entries))
 	}
 	e := &entries[0]
 	if agrees(r, e, p) {
@@ -127,6 +133,9 @@ func (s *Store) repairCounts(ctx context.Context, p *pool, f stock.Fault) (stock
 	}
 	if a.out.Changed {
 		return stock.Repair{Fault: f, Text: "the pool changes too fast to be summed up: pause it and run this again"}, nil
+	}
+	if a.unread { // the units of what can't be read may be sold
+		return stock.Repair{Fault: f, Text: "a record can't be read, so the sum is not known"}, nil
 	}
 	var counts strings.Builder
 	for i, item := range itemsOf(&a.now.terms.Pool) {

@@ -12,10 +12,10 @@ import (
 // [stock.ErrRetired] for Options.Retention, and are gone then.
 func (s *Store) Retire(ctx context.Context, sku string) error {
 	p, err := s.poolOf(ctx, sku)
+	if errors.Is(err, stock.ErrRetired) { // an earlier try may have died before it deleted the keys
+		return s.drop(ctx, partOf(sku))
+	}
 	if err != nil {
-		if errors.Is(err, stock.ErrRetired) {
-			return nil
-		}
 		return err
 	}
 	if err := s.end(ctx, p); err != nil {
@@ -27,10 +27,15 @@ func (s *Store) Retire(ctx context.Context, sku string) error {
 		}
 	}
 	p.retired.Store(true)
-	if _, err := s.runner.RunNow(ctx, s.scripts.drop, p.keys, s.opts.Retention.Milliseconds()); err != nil {
+	return s.drop(ctx, p.part)
+}
+
+// drop deletes the keys of a retired pool, but for what answers for it.
+func (s *Store) drop(ctx context.Context, part [8]byte) error {
+	if _, err := s.runner.RunNow(ctx, s.scripts.drop, keysOf(s.opts.Prefix, part), s.opts.Retention.Milliseconds()); err != nil {
 		return unknown("retire: delete", err)
 	}
-	s.pools.Delete(p.part)
+	s.pools.Delete(part)
 	return nil
 }
 
