@@ -216,7 +216,7 @@ func TestAdjust_LoweringAndRaisingWhileSellingNeverSellsMoreThanTheTotal(t *test
 				return nil
 			})
 		}
-		group.Go(func() error { return e.adjustAllTheTime(ctx, 30) })
+		group.Go(func() error { return e.adjustAllTheTime(ctx, 200, 30) })
 		if err := group.Wait(); err != nil {
 			t.Fatal(err)
 		}
@@ -233,18 +233,22 @@ func TestAdjust_LoweringAndRaisingWhileSellingNeverSellsMoreThanTheTotal(t *test
 	})
 }
 
-// adjustAllTheTime lowers and raises a pool in turn, as far as it may.
-func (e *env) adjustAllTheTime(ctx context.Context, times int) error {
+// adjustAllTheTime lowers and raises a pool in turn, as far as it may; where it
+// is ahead of the buyers, it stops at nothing.
+func (e *env) adjustAllTheTime(ctx context.Context, total int64, times int) error {
 	version := int64(1)
 	for i := range times {
 		by := []int64{-37, 21, -9}[i%3]
+		if total+by < 0 {
+			continue
+		}
 		got, err := e.Adjust(ctx, e.change("ticket", version, line("", by)))
 		switch {
 		case errors.Is(err, stock.ErrOver):
 		case err != nil:
 			return err
 		default:
-			version = got.Version
+			version, total = got.Version, got.Total
 			totals, err := e.Totals(ctx, "ticket")
 			if err != nil || totals.Sold > totals.Total {
 				return fmt.Errorf("%d sold of %d: %w", totals.Sold, totals.Total, errors.Join(err, errors.New("oversold")))
