@@ -46,7 +46,8 @@ type auditor struct {
 	seed maphash.Seed
 	out  stock.Audit
 
-	now      standing
+	now      standing            // when the sums were made
+	terms    *stock.Terms        // when the buyers were read that are being judged
 	sums     []count             // by item: held and sold
 	seen     map[uint64]struct{} // buyers: a scan may return one twice
 	due      map[uint64]struct{} // IDs in the index of expiries
@@ -105,6 +106,7 @@ func (a *auditor) read(ctx context.Context) error {
 		return err
 	}
 	before := a.now.counts
+	a.terms = &a.now.terms
 	a.out, a.unread = stock.Audit{}, false
 	a.sums, a.suspects = make([]count, a.p.items()), make(map[string]struct{})
 	a.seen, a.due = make(map[uint64]struct{}), make(map[uint64]struct{})
@@ -239,7 +241,7 @@ func (a *auditor) overLimit(list []record) bool {
 			}
 		}
 	}
-	t := &a.now.terms
+	t := a.terms
 	over := t.Limit > 0 && all > t.Limit
 	for i, item := range t.Items {
 		over = over || item.Limit > 0 && taken[i] > item.Limit
@@ -247,9 +249,10 @@ func (a *auditor) overLimit(list []record) bool {
 	return over
 }
 
-// readAgain reads the suspects once more and reports what is still wrong.
+// readAgain reads the suspects once more, the terms and the counts with them, and
+// reports what is still wrong.
 func (a *auditor) readAgain(ctx context.Context) error {
-	names := make([]string, 0, len(a.suspects))
+	names := append(make([]string, 0, len(a.suspects)+2), "t", "m")
 	for buyer := range a.suspects {
 		names = append(names, buyer)
 	}
@@ -257,8 +260,16 @@ func (a *auditor) readAgain(ctx context.Context) error {
 	if err != nil {
 		return unknown("read suspects", err)
 	}
-	for i, buyer := range names {
-		if err := a.judge(ctx, buyer, toString(got[i])); err != nil {
+	now, err := readStanding(a.p, toString(got[0]), toString(got[1]))
+	if err != nil {
+		return err
+	}
+	a.terms = &now.terms
+	if a.out.Changed { // there are no sums that the counts have to fit
+		a.out.Levels = now.levels
+	}
+	for i, buyer := range names[2:] {
+		if err := a.judge(ctx, buyer, toString(got[i+2])); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/firstcome/firstcome/internal/testenv"
 	"github.com/firstcome/firstcome/stock"
 	"github.com/firstcome/firstcome/stock/redisstock"
@@ -162,6 +164,42 @@ func TestABuyerOverTheLimitAndARecordThatCannotBeReadAreNamed(t *testing.T) {
 		}
 	}
 	s.levels(7, 3, 0)
+}
+
+// after runs do once a command of this name has been answered.
+type after struct {
+	name string
+	do   func()
+	once sync.Once
+}
+
+func (*after) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *after) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == h.name {
+			h.once.Do(h.do)
+		}
+		return err
+	}
+}
+
+func (*after) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func TestASuspectIsJudgedByTheTermsOfTheMomentWhenItIsReadAgain(t *testing.T) {
+	t.Parallel()
+	client := testenv.Redis(t).Client(t)
+	s := newStand(t, mustStore(t, client, nil, nil), client, func(p *stock.Pool) { p.Limit = 2 })
+	s.hold("ann")
+	s.hold("ann")
+	s.edit("t", `^(1,0,1,0,0),2,`, "$1,1,")
+	client.AddHook(&after{name: "hgetall", do: func() { s.edit("t", `^(1,0,1,0,0),1,`, "$1,2,") }})
+	s.found(s.audit())
+	s.edit("t", `^(1,0,1,0,0),2,`, "$1,1,")
+	s.found(s.audit(), stock.FaultLimit)
 }
 
 func sorted(a stock.Audit) stock.Audit {
