@@ -43,24 +43,23 @@ func (s *Store) flight(ctx context.Context, p *pool, batch []*call) {
 // all of it: the common quantity, the earliest deadline and birth.
 func (m *manifest) pack(batch []*call) (all, deadline, born int64) {
 	m.ids, m.details = m.ids[:0], m.details[:0]
-	all = batch[0].Q.Quantity
+	all = batch[0].Q.quantity
 	for _, c := range batch {
-		q := c.Q
-		m.ids = append(m.ids, q.ID[len(stock.ID{})-28:]...)
-		d, b := millis(q.Deadline), millis(q.Born)
+		q := &c.Q
+		m.ids = append(m.ids, q.id[len(stock.ID{})-28:]...)
 		if q.units != nil {
 			m.details = append(m.details, amountText(q.units)...)
 			all = 0
 		} else {
-			m.details = strconv.AppendInt(m.details, q.Quantity, 10)
+			m.details = strconv.AppendInt(m.details, q.quantity, 10)
 		}
-		m.details = strconv.AppendInt(append(m.details, ','), d, 10)
-		m.details = strconv.AppendInt(append(m.details, ','), b, 10)
+		m.details = strconv.AppendInt(append(m.details, ','), q.deadline, 10)
+		m.details = strconv.AppendInt(append(m.details, ','), q.born, 10)
 		m.details = append(m.details, ';')
-		if q.Quantity != all {
+		if q.quantity != all {
 			all = 0
 		}
-		deadline, born = earlier(deadline, d), earlier(born, b)
+		deadline, born = earlier(deadline, q.deadline), earlier(born, q.born)
 	}
 	return all, deadline, born
 }
@@ -72,7 +71,7 @@ func (m *manifest) twice(batch []*call) bool {
 	}
 	clear(m.buyers)
 	for _, c := range batch {
-		m.buyers[c.Q.ID.BuyerPart()] = struct{}{}
+		m.buyers[c.Q.id.BuyerPart()] = struct{}{}
 	}
 	return len(m.buyers) < len(batch)
 }

@@ -11,10 +11,13 @@ import (
 	"github.com/firstcome/firstcome/stock"
 )
 
-// ask is one request, and its amount where it has lines.
+// ask is what a flight has to know of a request. It holds no pointer to it, which
+// would move each request to the heap.
 type ask struct {
-	*stock.Request
-	units []int64 // of each item, nil for a pool of one
+	id             stock.ID
+	quantity       int64   // in all
+	units          []int64 // of each item, nil for a pool of one
+	deadline, born int64   // unix ms, 0 for none
 }
 
 // answer is one request's part of a reserve reply.
@@ -43,8 +46,8 @@ func (s *Store) Reserve(ctx context.Context, r stock.Request) (stock.Hold, error
 			return stock.Hold{}, err
 		}
 	}
-	q := ask{Request: &r}
-	if err := p.basket(&q); err != nil {
+	q := ask{id: r.ID, quantity: r.Quantity, deadline: millis(r.Deadline), born: millis(r.Born)}
+	if err := p.basket(&q, r.SKU, r.Lines); err != nil {
 		return stock.Hold{}, err
 	}
 	if r.First {
@@ -59,7 +62,7 @@ func (s *Store) Reserve(ctx context.Context, r stock.Request) (stock.Hold, error
 			return stock.Hold{}, reserveError(err)
 		}
 		if a.kind == 'o' && s.ledger != nil {
-			return s.bygone(ctx, p, &q)
+			return s.bygone(ctx, p, &q, r.Buyer)
 		}
 		if a.kind != 'm' {
 			return s.settle(p, &q, a, freed)
@@ -71,20 +74,20 @@ func (s *Store) Reserve(ctx context.Context, r stock.Request) (stock.Hold, error
 }
 
 // basket fills in what the lines come to.
-func (p *pool) basket(q *ask) error {
-	if len(q.Lines) == 0 && len(p.opened.Items) == 0 {
+func (p *pool) basket(q *ask, sku string, lines []stock.Line) error {
+	if len(lines) == 0 && len(p.opened.Items) == 0 {
 		return nil
 	}
-	if len(q.Lines) == 0 {
-		return fmt.Errorf("%w: %q has several SKUs, so the request needs Lines", stock.ErrInvalid, q.SKU)
+	if len(lines) == 0 {
+		return fmt.Errorf("%w: %q has several SKUs, so the request needs Lines", stock.ErrInvalid, sku)
 	}
-	units, err := p.opened.Basket(q.Lines)
+	units, err := p.opened.Basket(lines)
 	if err != nil {
 		return err
 	}
-	q.Quantity = 0
+	q.quantity = 0
 	for _, n := range units {
-		q.Quantity += n
+		q.quantity += n
 	}
 	if len(units) > 1 {
 		q.units = units
@@ -95,28 +98,28 @@ func (p *pool) basket(q *ask) error {
 // of is how many units of an item are asked for.
 func (q *ask) of(item int) int64 {
 	if q.units == nil {
-		return q.Quantity
+		return q.quantity
 	}
 	return q.units[item]
 }
 
 // bygone answers an attempt that is older than what Redis remembers: by the
 // ledger's row, where it has one.
-func (s *Store) bygone(ctx context.Context, p *pool, q *ask) (stock.Hold, error) {
-	entries, err := s.ledger.Find(ctx, p.opened.SKU, []stock.ID{q.ID})
+func (s *Store) bygone(ctx context.Context, p *pool, q *ask, buyer string) (stock.Hold, error) {
+	entries, err := s.ledger.Find(ctx, p.opened.SKU, []stock.ID{q.id})
 	if err != nil {
 		return stock.Hold{}, fmt.Errorf("ask the ledger about an old attempt: %w", err)
 	}
-	if len(entries) != 1 || entries[0].State == 0 || entries[0].Buyer != q.Buyer {
+	if len(entries) != 1 || entries[0].State == 0 || entries[0].Buyer != buyer {
 		return stock.Hold{}, stock.ErrTooLate
 	}
 	e := entries[0]
 	mark := p.current()
 	hold := stock.Hold{
-		ID: q.ID, SKU: q.SKU, Quantity: e.Quantity, Lines: e.Lines, Released: e.Released, State: e.State,
+		ID: q.id, SKU: p.opened.SKU, Quantity: e.Quantity, Lines: e.Lines, Released: e.Released, State: e.State,
 		Expires: e.Expires, Epoch: mark.Epoch, Seq: mark.Seq, Repeated: true,
 	}
-	if hold.Asked() != q.Quantity {
+	if hold.Asked() != q.quantity {
 		return stock.Hold{}, q.mismatch()
 	}
 	return hold, nil
@@ -145,11 +148,11 @@ func (s *Store) settle(p *pool, q *ask, a answer, freed uint64) (stock.Hold, err
 	switch a.kind {
 	case 'h':
 		return stock.Hold{
-			ID: q.ID, SKU: q.SKU, Quantity: q.Quantity, Lines: p.opened.Lines(q.units), State: stock.Held,
+			ID: q.id, SKU: p.opened.SKU, Quantity: q.quantity, Lines: p.opened.Lines(q.units), State: stock.Held,
 			Expires: time.UnixMilli(a.expires), Epoch: a.epoch, Seq: a.seq, Replicas: a.replicas,
 		}, nil
 	case 'e':
-		return p.hold(q.ID, a.state, a.amount, a.at, stock.Hold{Epoch: a.epoch, Seq: a.seq, Repeated: true, Replicas: a.replicas})
+		return p.hold(q.id, a.state, a.amount, a.at, stock.Hold{Epoch: a.epoch, Seq: a.seq, Repeated: true, Replicas: a.replicas})
 	case 'q':
 		return stock.Hold{}, q.mismatch()
 	case 'u':
@@ -269,8 +272,8 @@ func (s *Store) Refused(sku string, quantity int64, lines ...stock.Line) error {
 	if !ok {
 		return nil
 	}
-	q := ask{Request: &stock.Request{SKU: sku, Quantity: quantity, Lines: lines}}
-	if p.basket(&q) == nil { // else Reserve says what is wrong with it
+	q := ask{quantity: quantity}
+	if p.basket(&q, sku, lines) == nil { // else Reserve says what is wrong with it
 		return p.remembered(&q, atTheDoor)
 	}
 	return nil
