@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the servers that the tests run on, on Debian: Redis, PostgreSQL and
-# MariaDB by apt, Apache Kafka's jars by Maven into a folder of the user's
-# cache. What is there already is left alone, so running it again is quick.
+# MariaDB by apt, with libfaketime to move a server's clock, and Apache Kafka's
+# jars by Maven into a folder of the user's cache. What is there already is left
+# alone, so running it again is quick.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -12,6 +13,7 @@ have() { command -v "$1" >/dev/null || compgen -G "$2" >/dev/null; }
 
 packages=()
 have redis-server '/usr/bin/redis-server' || packages+=(redis-server)
+have libfaketimeMT.so.1 '/usr/lib/*/faketime/libfaketimeMT.so.1' || packages+=(libfaketime)
 have postgres '/usr/lib/postgresql/*/bin/postgres' || packages+=(postgresql)
 have mariadbd '/usr/sbin/mariadbd' || packages+=(mariadb-server)
 have java '/usr/lib/jvm/*/bin/java' || packages+=(default-jre-headless)

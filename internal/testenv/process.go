@@ -40,6 +40,7 @@ type process struct {
 type readiness struct {
 	line  string
 	probe func() bool
+	then  func(pid int) // done at each start, as soon as it is ready; nil is nothing
 }
 
 // run is one life of a process.
@@ -85,6 +86,9 @@ func (p *process) start() error {
 	p.mu.Unlock()
 	if err := p.waitReady(r); err != nil {
 		return errors.Join(fmt.Errorf("start %s: %w\n%s", p.name, err, p.out.tail(30)), p.kill())
+	}
+	if p.ready.then != nil {
+		p.ready.then(r.cmd.Process.Pid)
 	}
 	return nil
 }

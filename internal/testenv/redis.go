@@ -82,6 +82,55 @@ func (s *RedisServer) RestartEmpty() {
 	})
 }
 
+// Persisted is how long the append-only file is at this moment. A failure
+// fails the test without ending it.
+func (s *RedisServer) Persisted() (bytes int64) {
+	s.t.Helper()
+	_, info, err := s.appendOnlyFile()
+	if err != nil {
+		s.t.Errorf("testenv: %v", err)
+		return 0
+	}
+	return info.Size()
+}
+
+// RestartCut is Restart after the append-only file has lost all behind that
+// many bytes, as a machine that loses its power loses what it had not synced.
+// The cut may go through a command, which the server then forgets as a whole
+// (aof-load-truncated). A server that still runs is killed first; the
+// file must not have been rewritten since the bytes were counted.
+func (s *RedisServer) RestartCut(bytes int64) {
+	s.t.Helper()
+	s.do(func(p *process) error {
+		if err := p.kill(); err != nil {
+			return err
+		}
+		file, info, err := s.appendOnlyFile()
+		if err != nil {
+			return err
+		}
+		if err := os.Truncate(file, min(bytes, info.Size())); err != nil {
+			return fmt.Errorf("cut %s: %w", p.name, err)
+		}
+		return p.start()
+	})
+}
+
+// appendOnlyFile finds the file that grows: since Redis 7 it has a folder.
+func (s *RedisServer) appendOnlyFile() (string, os.FileInfo, error) {
+	dir := s.process.dir
+	files, _ := filepath.Glob(filepath.Join(dir, "appendonlydir", "*.incr.aof"))
+	if len(files) == 0 {
+		files = []string{filepath.Join(dir, "appendonly.aof")}
+	}
+	file := files[len(files)-1]
+	info, err := os.Stat(file)
+	if err != nil {
+		return "", nil, fmt.Errorf("append-only file of %s: %w", s.process.name, err)
+	}
+	return file, info, nil
+}
+
 func newClient(t TB, options *redis.Options, edits []func(*redis.Options)) *redis.Client {
 	t.Helper()
 	// Off by default in go-redis, where a call then outlives its context.
@@ -96,33 +145,48 @@ func newClient(t TB, options *redis.Options, edits []func(*redis.Options)) *redi
 
 // startRedis starts a server that takes data. conf comes last and wins.
 func startRedis(name string, conf []string) (*process, error) {
-	return runRedis(name, "Ready to accept connections", append([]string{
+	return runRedis(name, redisReady, takingData(conf))
+}
+
+// redisReady is what a server that takes data prints when it does.
+const redisReady = "Ready to accept connections"
+
+// takingData is the configuration of a server that takes data.
+func takingData(conf []string) []string {
+	return append([]string{
 		`save ""`,
 		"appendonly no",
 		"maxclients 20000",
-	}, conf...))
+	}, conf...)
 }
 
 // runRedis starts redis-server on a configuration of those lines. It is ready
 // when it has printed ready.
 func runRedis(name, ready string, conf []string, args ...string) (*process, error) {
-	program, err := find("redis-server", "apt-get install redis-server")
+	program, err := findRedis()
 	if err != nil {
 		return nil, err
 	}
 	return serve(name, func(dir string, port int) (*process, error) {
-		lines := append([]string{
-			"bind 127.0.0.1",
-			fmt.Sprintf("port %d", port),
-			"dir " + dir,
-			"daemonize no",
-			`logfile ""`,
-		}, conf...)
-		file := filepath.Join(dir, "redis.conf")
-		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-			return nil, fmt.Errorf("configure %s: %w", name, err)
-		}
-		run := exec.Command(program, append([]string{file}, args...)...)
-		return newProcess(name, run, readiness{line: ready}, syscall.SIGKILL), nil
+		return redisProcess(program, name, ready, dir, port, conf, args...)
 	})
+}
+
+func findRedis() (string, error) { return find("redis-server", "apt-get install redis-server") }
+
+// redisProcess is a redis-server that is yet to be started in a folder.
+func redisProcess(program, name, ready, dir string, port int, conf []string, args ...string) (*process, error) {
+	lines := append([]string{
+		"bind 127.0.0.1",
+		fmt.Sprintf("port %d", port),
+		"dir " + dir,
+		"daemonize no",
+		`logfile ""`,
+	}, conf...)
+	file := filepath.Join(dir, "redis.conf")
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		return nil, fmt.Errorf("configure %s: %w", name, err)
+	}
+	run := exec.Command(program, append([]string{file}, args...)...)
+	return newProcess(name, run, readiness{line: ready}, syscall.SIGKILL), nil
 }

@@ -133,6 +133,26 @@ func TestRedis_RestartEmptyForgetsWhatWasPersisted(t *testing.T) {
 	}
 }
 
+func TestRedis_RestartCutLosesTheLastWritesAndNoOthers(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewRedis(t, "appendonly yes", "appendfsync always")
+	client := server.Client(t)
+	add := func() {
+		for range 10 {
+			if err := client.Incr(t.Context(), "a").Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	add()
+	whole := server.Persisted()
+	add()
+	server.RestartCut(whole + 5) // within a command
+	if n, err := client.Get(t.Context(), "a").Int(); err != nil || n != 10 {
+		t.Errorf("after the cut: %d, %v; want 10", n, err)
+	}
+}
+
 func TestRedis_BadConfigurationSaysWhatTheServerSaid(t *testing.T) {
 	t.Parallel()
 	watcher := &recorder{T: t}
