@@ -69,13 +69,17 @@ type Event struct {
 type JournalReader interface {
 	// ReadJournal returns up to n entries that are not yet trimmed, oldest
 	// first, each with all events of one step, and nothing when there are none.
+	// It begins with the oldest whatever was read before.
 	ReadJournal(ctx context.Context, sku string, n int) ([]JournalEntry, error)
-	// TrimJournal forgets the entries up to and including the given one.
-	TrimJournal(ctx context.Context, sku string, upTo string) error
+	// TrimJournal forgets entries that were published, named in the order in
+	// which they were read, as far as they stand at the journal's front. It stops
+	// at the first other one, so nothing goes that was not named, whatever the
+	// store has lost meanwhile or written in its place.
+	TrimJournal(ctx context.Context, sku string, relayed ...string) error
 }
 
 // JournalEntry is the events of one step of the store.
 type JournalEntry struct {
-	Position string // names the entry for [JournalReader.TrimJournal]
+	Position string // names the entry by what it says, for [JournalReader.TrimJournal]
 	Events   []Event
 }

@@ -34,6 +34,11 @@
 // the first event that was not acknowledged; then read again. A call to the
 // publisher ends before the next event of its key is sent.
 //
+// A trim names each entry by what it says, and stops in front of any other: one
+// that comes late, to a server that lacks what was published, deletes nothing
+// that this server has written since. No position is remembered from one look to
+// the next, so none can be ahead of a journal that was begun anew.
+//
 // Any number of relays may do so with one pool at once, and the order after
 // removing repeats still holds, without a lock or a clock: whoever publishes an
 // event has published the earlier ones of its key before, or did not find them
@@ -68,9 +73,6 @@
 //     knows. A Redis that rolled back unnoticed, within an epoch, gives the same
 //     numbers to other events, and consumers take those for repeats: the fence of
 //     redisstock is against that, and has the limit that it names.
-//   - A trim that Redis executes after it failed over, against a journal begun
-//     anew by a server whose clock is behind, may meet entries that it was not
-//     meant for.
 //   - Memory: for each of Options.MaxPools pools up to 128 entries, each with the
 //     events of one step (at most 1,000); on average Options.PageEvents.
 //   - An error without a verdict counts as the broker's: tried for ever.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,6 +74,13 @@ func (m *memory) append(pool string, events ...journal.Event) {
 	m.pools[pool] = append(m.pools[pool], journal.Entry{Position: fmt.Sprintf("%08d", m.next), Events: events})
 }
 
+// lose forgets a pool's journal.
+func (m *memory) lose(pool string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.pools, pool)
+}
+
 // waiting is the sequence numbers that are not yet trimmed.
 func (m *memory) waiting(pool string) (seqs []int64) {
 	m.mu.Lock()
@@ -109,13 +117,13 @@ func (m *memory) ReadJournal(ctx context.Context, pool string, n int) ([]journal
 	return list, nil
 }
 
-func (m *memory) TrimJournal(ctx context.Context, pool, upTo string) error {
+func (m *memory) TrimJournal(ctx context.Context, pool string, relayed ...string) error {
 	if err := errors.Join(ctx.Err(), m.failing("trim")); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for len(m.pools[pool]) > 0 && m.pools[pool][0].Position <= upTo {
+	for len(m.pools[pool]) > 0 && slices.Contains(relayed, m.pools[pool][0].Position) {
 		m.pools[pool] = m.pools[pool][1:]
 	}
 	return nil

@@ -24,8 +24,14 @@ var mutants = []struct{ name, file, guard, without, test string }{
 	{"AKeyThatGoesOnPastItsRefusal", "publish.go", `						stop()
 						return
 `, ``, "TestRelay_TrimsOnlyUpTo|TestRelays"},
-	{"SendingAgainWhatCouldNotBeTrimmed", "page.go", `acked: p.acked[markOf(e)]`, `acked: false`,
+	{"SendingAgainWhatCouldNotBeTrimmed", "page.go", `acked: p.acked[at]`, `acked: false`,
 		"TestRelay_AfterATrimThatFailed"},
+	{"TakingAnEventForAnotherOfItsNumbers", "page.go", `place{entries[i].Position, j}`, `place{n: int(e.Epoch<<32 + e.Seq)}`,
+		"TestRelay_WhatHasTheNumbers"},
+	{"TrimmingWhateverStandsInFront", trimLua, `if not last then break end`, `last = last or pos`,
+		"TestRedis_AFailover"},
+	{"TrimmingAnotherEventOfTheSameNumbers", trimLua, `if not last then break end`, `last = last or pos`,
+		"TestRedis_WhatHasTheNumbers"},
 	{"ForgettingWhatWasSentBehindAGap", "pool.go", `p.acked = page.acked(whole)`, `p.acked = nil`,
 		"TestRelay_TrimsOnlyUpTo"},
 	{"ARefusalThatIsTriedLikeAnOutage", "pool.go", `if !errors.As(err, &refusal) {`, `if !errors.As(err, &refusal) || true {`,
@@ -57,6 +63,9 @@ var mutants = []struct{ name, file, guard, without, test string }{
 	{"AnotherVersionTakenForOurs", "event.go", `if read.Version != Version {`, `if false {`, "TestEvent"},
 }
 
+// trimLua is the step by which redisstock keeps the promise of TrimJournal.
+const trimLua = "../../stock/redisstock/scripts/trim.lua"
+
 func TestMutants_EachGuardIsMissedByATest(t *testing.T) {
 	if os.Getenv("FIRSTCOME_MUTANTS") != "1" {
 		t.Skip("compiles the package once per guard: set FIRSTCOME_MUTANTS=1")
@@ -71,7 +80,7 @@ func TestMutants_EachGuardIsMissedByATest(t *testing.T) {
 				t.Fatalf("%s holds %q %d times, want once", m.file, m.guard, n)
 			}
 			dir := t.TempDir()
-			mutant, overlay := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
+			mutant, overlay := filepath.Join(dir, filepath.Base(m.file)), filepath.Join(dir, "overlay.json")
 			list, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutant}})
 			ok(t, err)
 			ok(t, os.WriteFile(mutant, []byte(strings.Replace(string(source), m.guard, m.without, 1)), 0o600))

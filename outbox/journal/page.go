@@ -1,15 +1,16 @@
 package journal
 
-// mark names an event within its pool, with enough of its content that another
-// one under the same numbers is not taken for it.
-type mark struct {
-	epoch, seq, at int64
-	kind, id       string
+// place names an event by the entry that it stands in and its number there. Epoch
+// and seq do not: after a loss that nobody noticed another event may have the same.
+type place struct {
+	position string
+	n        int
 }
 
-func markOf(e *Event) mark {
-	return mark{epoch: e.Epoch, seq: e.Seq, at: e.At.UnixMilli(), kind: e.Kind, id: e.ID}
-}
+// mark is how far a pool's history had come.
+type mark struct{ epoch, seq int64 }
+
+func markOf(e *Event) mark { return mark{epoch: e.Epoch, seq: e.Seq} }
 
 // behind reports whether m stands before or at n.
 func (m mark) behind(n mark) bool { return m.epoch < n.epoch || m.epoch == n.epoch && m.seq <= n.seq }
@@ -24,7 +25,8 @@ type page struct {
 // item is one event of a page.
 type item struct {
 	event *Event
-	entry int // its place among the entries
+	entry int // the number of its entry among those of the page
+	place place
 	acked bool
 }
 
@@ -43,7 +45,8 @@ func (p *pool) open(entries []Entry) *page {
 				}
 			}
 			p.compare(before, e)
-			g.items = append(g.items, &item{event: e, entry: i, acked: p.acked[markOf(e)]})
+			at := place{entries[i].Position, j}
+			g.items = append(g.items, &item{event: e, entry: i, place: at, acked: p.acked[at]})
 			before = e
 		}
 	}
@@ -89,6 +92,15 @@ func (g *page) whole() int {
 	return len(g.entries)
 }
 
+// positions names the first n entries.
+func (g *page) positions(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = g.entries[i].Position
+	}
+	return list
+}
+
 // last is the last event of the first n entries.
 func (g *page) last(n int) (last mark, ok bool) {
 	for _, it := range g.items {
@@ -100,11 +112,11 @@ func (g *page) last(n int) (last mark, ok bool) {
 }
 
 // acked is what was acknowledged in the entries from n on.
-func (g *page) acked(n int) map[mark]bool {
-	acked := map[mark]bool{}
+func (g *page) acked(n int) map[place]bool {
+	acked := map[place]bool{}
 	for _, it := range g.items {
 		if it.acked && it.entry >= n {
-			acked[markOf(it.event)] = true
+			acked[it.place] = true
 		}
 	}
 	return acked

@@ -39,8 +39,8 @@ type pool struct {
 	leaseDue time.Time
 	fails    int // rounds in a row that ended in trouble
 	loggedAt time.Time
-	acked    map[mark]bool // acknowledged and not yet trimmed
-	trimmed  mark          // the last event that this run has trimmed
+	acked    map[place]bool // acknowledged and not yet trimmed
+	trimmed  mark           // the last event that this run has trimmed
 }
 
 func (p *pool) run(ctx context.Context) {
@@ -146,14 +146,15 @@ func (p *pool) read(ctx context.Context) ([]Entry, error) {
 	return p.reader.ReadJournal(ctx, p.name, p.entries)
 }
 
-// trim forgets what was acknowledged from the front on. It ends orderly though
-// Run's ctx has ended.
+// trim forgets what was acknowledged from the front on. It names each entry: the
+// store may have failed over since the page was read, and what stands in front of
+// one then was perhaps sent by nobody. It ends orderly though Run's ctx has ended.
 func (p *pool) trim(page *page) error {
 	whole := page.whole()
 	if whole > 0 {
 		ctx, cancel := context.WithTimeout(p.hard, p.opts.StoreTimeout)
 		defer cancel()
-		if err := p.reader.TrimJournal(ctx, p.name, page.entries[whole-1].Position); err != nil {
+		if err := p.reader.TrimJournal(ctx, p.name, page.positions(whole)...); err != nil {
 			p.acked = page.acked(0)
 			return err
 		}

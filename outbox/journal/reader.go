@@ -9,15 +9,21 @@ import (
 // stock.JournalReader.
 type Reader interface {
 	// ReadJournal returns up to n entries that are not yet trimmed, oldest
-	// first, and nothing when there are none. n is 1 to 128.
+	// first, and nothing when there are none. n is 1 to 128. It begins with the
+	// oldest whatever was read before.
 	ReadJournal(ctx context.Context, pool string, n int) ([]Entry, error)
-	// TrimJournal forgets the entries up to and including the given position.
-	TrimJournal(ctx context.Context, pool, upTo string) error
+	// TrimJournal forgets 1 to 128 entries, named in the order in which they were
+	// read, as far as they stand at the journal's front. It stops at the first
+	// other one, in the same step: nothing goes that was not named, whatever the
+	// store has lost meanwhile or written in its place.
+	TrimJournal(ctx context.Context, pool string, relayed ...string) error
 }
 
 // Entry is the events of one step of the store.
 type Entry struct {
-	Position string // names the entry for TrimJournal
+	// Position names the entry by what it says, for TrimJournal: another entry
+	// has another one, though it stand in the same place or under the same numbers.
+	Position string
 	Events   []Event
 }
 

@@ -233,6 +233,29 @@ func TestRelay_AfterATrimThatFailedNothingIsSentAgain(t *testing.T) {
 	})
 }
 
+func TestRelay_WhatHasTheNumbersOfAnEventThatCouldNotBeTrimmedIsSent(t *testing.T) {
+	eachPublisher(t, func(t *testing.T, r *outboxtest.Recorder, pub message.Publisher) {
+		m := newMemory()
+		m.fail = func(step string) error {
+			if step == "trim" && len(r.Sent()) < 2 {
+				return errors.New("no")
+			}
+			return nil
+		}
+		e := journal.Event{SKU: "p", Epoch: 1, Seq: 1, Kind: "added", Quantity: 1, At: time.Now()}
+		m.put("p", e)
+		start(t, m, pub, journal.These("p"), journal.Options{})
+		pass(time.Minute)
+		m.lose("p") // and the server that took over writes, unaware, in the same millisecond
+		e.Quantity = 2
+		m.put("p", e)
+		pass(time.Minute)
+		if sent := r.Sent(); len(sent) != 2 || decode(t, sent[1].Payload).Quantity != 2 || len(m.waiting("p")) > 0 {
+			t.Errorf("sent %+v, left %v", sent, m.waiting("p"))
+		}
+	})
+}
+
 func TestRelay_APublisherThatFailedAfterItPublishedMakesRepeatsWithTheSameID(t *testing.T) {
 	eachPublisher(t, func(t *testing.T, r *outboxtest.Recorder, pub message.Publisher) {
 		m := newMemory()

@@ -123,7 +123,7 @@ func (s *stand) drain() (all []stock.JournalEntry) {
 			return all
 		}
 		all = append(all, entries...)
-		if err := s.store.TrimJournal(s.t.Context(), s.pool.SKU, entries[len(entries)-1].Position); err != nil {
+		if err := s.store.TrimJournal(s.t.Context(), s.pool.SKU, positions(entries)...); err != nil {
 			s.t.Fatal(err)
 		}
 	}

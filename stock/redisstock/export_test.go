@@ -19,7 +19,7 @@ func Mutate(s *Store, script string, edits ...string) error {
 	place, ok := map[string]**redisscript.Script{
 		"reserve": &s.scripts.reserve, "change": &s.scripts.change, "sweep": &s.scripts.sweep, "settle": &s.scripts.settle,
 		"forget": &s.scripts.forget, "levels": &s.scripts.levels, "adjust": &s.scripts.adjust, "repair": &s.scripts.repair,
-		"retire": &s.scripts.retire, "drop": &s.scripts.drop, "open": &s.scripts.open, "restore": &s.scripts.restore,
+		"retire": &s.scripts.retire, "drop": &s.scripts.drop, "trim": &s.scripts.trim, "open": &s.scripts.open, "restore": &s.scripts.restore,
 	}[script]
 	if !ok {
 		return fmt.Errorf("there is no script %q", script)

@@ -70,6 +70,23 @@ var fenceGuards = []guard{
 	},
 }
 
+var journalGuards = []guard{
+	{
+		name: "what nobody has relayed is not trimmed in the place of what was", script: "trim",
+		edits: []string{"if not last then break end", "last = last or pos"},
+		promise: func(m *mutant) error {
+			m.hold("ann")
+			relayed, err := m.store.ReadJournal(m.t.Context(), m.pool.SKU, 1)
+			m.supplant()
+			err = errors.Join(err, m.store.TrimJournal(m.t.Context(), m.pool.SKU, positions(relayed)...))
+			if left := m.events(); len(left) != 1 {
+				err = errors.Join(err, errorf("%d events are left", len(left)))
+			}
+			return err
+		},
+	},
+}
+
 // edit changes terms (t) or counts (m) where they match.
 func (s *stand) edit(field, pattern, by string) {
 	s.t.Helper()

@@ -2,18 +2,24 @@ package redisstock
 
 import (
 	"context"
+	"crypto/sha1" //nolint:gosec // what Lua in Redis can compute; it tells entries apart and protects nothing
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/firstcome/firstcome/stock"
 )
 
-// ReadJournal implements [stock.JournalReader]. n is at most 1,000.
+// mostEntries is how many entries are read or trimmed in one call.
+const mostEntries = 1000
+
+// ReadJournal implements [stock.JournalReader]. n is at most 1,000. It begins
+// with what stands first, wherever an earlier call had come to: a server that
+// took over may give lower stream IDs than the lost one did.
 func (s *Store) ReadJournal(ctx context.Context, sku string, n int) ([]stock.JournalEntry, error) {
-	if n < 1 || n > 1000 {
+	if n < 1 || n > mostEntries {
 		return nil, fmt.Errorf("%w: n is %d, want 1 to 1,000", stock.ErrInvalid, n)
 	}
 	p, err := s.poolOf(ctx, sku)
@@ -31,7 +37,7 @@ func (s *Store) ReadJournal(ctx context.Context, sku string, n int) ([]stock.Jou
 		if err != nil {
 			return nil, fmt.Errorf("redisstock: journal entry %s: %w", m.ID, err)
 		}
-		entries = append(entries, stock.JournalEntry{Position: m.ID, Events: events})
+		entries = append(entries, stock.JournalEntry{Position: positionOf(text), Events: events})
 		// What is published must not be told again of something else: a server
 		// that went back behind it is fenced.
 		if n := len(events); n > 0 {
@@ -41,30 +47,32 @@ func (s *Store) ReadJournal(ctx context.Context, sku string, n int) ([]stock.Jou
 	return entries, nil
 }
 
-// TrimJournal implements [stock.JournalReader].
-func (s *Store) TrimJournal(ctx context.Context, sku, upTo string) error {
+// TrimJournal implements [stock.JournalReader]. It takes 1 to 1,000 positions.
+func (s *Store) TrimJournal(ctx context.Context, sku string, relayed ...string) error {
+	if len(relayed) < 1 || len(relayed) > mostEntries {
+		return fmt.Errorf("%w: %d journal positions, want 1 to 1,000", stock.ErrInvalid, len(relayed))
+	}
+	var digests strings.Builder
+	for _, position := range relayed {
+		if sum, err := hex.DecodeString(position); err != nil || len(sum) != sha1.Size {
+			return fmt.Errorf("%w: journal position %q", stock.ErrInvalid, position)
+		}
+		digests.WriteString(position + ",")
+	}
 	p, err := s.poolOf(ctx, sku)
 	if err != nil {
 		return err
 	}
-	next, err := following(upTo)
-	if err != nil {
-		return err
-	}
-	if err := s.client.XTrimMinID(ctx, p.keys[journalKey], next).Err(); err != nil {
-		return fmt.Errorf("redisstock: trim journal: %w", err)
+	if _, err := s.runner.Run(ctx, s.scripts.trim, []string{p.keys[journalKey]}, digests.String(), len(relayed)); err != nil {
+		return unknown("trim journal", err)
 	}
 	return nil
 }
 
-// following returns the stream ID right after the given one.
-func following(position string) (string, error) {
-	ms, n, ok := strings.Cut(position, "-")
-	seq, err := strconv.ParseUint(n, 10, 63)
-	if _, msErr := strconv.ParseUint(ms, 10, 63); !ok || err != nil || msErr != nil {
-		return "", fmt.Errorf("%w: journal position %q", stock.ErrInvalid, position)
-	}
-	return ms + "-" + strconv.FormatUint(seq+1, 10), nil
+// positionOf names an entry by all that it says.
+func positionOf(text string) string {
+	digest := sha1.Sum([]byte(text)) //nolint:gosec // see the import
+	return hex.EncodeToString(digest[:])
 }
 
 var errEntry = errors.New("malformed events")

@@ -3,6 +3,7 @@ package redisstock_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -137,7 +138,7 @@ func TestTrimmingForgetsExactlyWhatWasNamed(t *testing.T) {
 			t.Fatalf("got %d entries, %v", len(entries), err)
 		}
 		for range 2 {
-			if err := s.store.TrimJournal(t.Context(), s.pool.SKU, entries[2].Position); err != nil {
+			if err := s.store.TrimJournal(t.Context(), s.pool.SKU, positions(entries)...); err != nil {
 				t.Fatal(err)
 			}
 			rest := s.events()
@@ -150,7 +151,7 @@ func TestTrimmingForgetsExactlyWhatWasNamed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.store.TrimJournal(t.Context(), s.pool.SKU, all[1].Position); err != nil {
+		if err := s.store.TrimJournal(t.Context(), s.pool.SKU, positions(all)...); err != nil {
 			t.Fatal(err)
 		}
 		if left := s.events(); len(left) != 0 {
@@ -161,9 +162,61 @@ func TestTrimmingForgetsExactlyWhatWasNamed(t *testing.T) {
 		}
 		s.hold("late")
 		inOrder(t, 6, s.events())
-		for _, wrong := range []string{"", "1", "-", "+", "1-", "-1-1", "a-b", "1-2-3"} {
-			if err := s.store.TrimJournal(t.Context(), s.pool.SKU, wrong); !errors.Is(err, stock.ErrInvalid) {
-				t.Errorf("position %q: got %v", wrong, err)
+		digest := strings.Repeat("0a", 20)
+		for _, wrong := range [][]string{
+			nil, {""}, {"1-1"}, {digest[2:]}, {digest + "0a"}, {digest[1:]}, {digest[1:] + "x"}, {digest, "-"}, slices.Repeat([]string{digest}, 1001),
+		} {
+			if err := s.store.TrimJournal(t.Context(), s.pool.SKU, wrong...); !errors.Is(err, stock.ErrInvalid) {
+				t.Errorf("%d positions %.100q: got %v", len(wrong), wrong, err)
+			}
+		}
+	})
+}
+
+// positions names all of the entries.
+func positions(entries []stock.JournalEntry) (list []string) {
+	for _, e := range entries {
+		list = append(list, e.Position)
+	}
+	return list
+}
+
+// supplant puts another event under the stream ID of the journal's last entry, as
+// a server does that has lost it and whose clock is behind.
+func (s *stand) supplant() {
+	s.t.Helper()
+	journal := s.keys()[2]
+	list, err := s.client.XRange(s.t.Context(), journal, "-", "+").Result()
+	if err != nil || len(list) == 0 {
+		s.t.Fatalf("got %d entries, %v", len(list), err)
+	}
+	list[len(list)-1].Values["e"] = fmt.Sprintf("1,2,1,1;A5,1;%028d", 0)
+	s.client.Del(s.t.Context(), journal)
+	for _, entry := range list {
+		if err := s.client.XAdd(s.t.Context(), &redis.XAddArgs{Stream: journal, ID: entry.ID, Values: entry.Values}).Err(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func TestTrimmingLeavesWhatHasTakenThePlaceOfARelayedEntry(t *testing.T) {
+	t.Parallel()
+	testenv.EachRedis(t, func(t *testing.T, client redis.UniversalClient) {
+		s := newStand(t, mustStore(t, client, nil, nil), client, nil)
+		for i := range 3 {
+			s.hold(name(i))
+		}
+		relayed, err := s.store.ReadJournal(t.Context(), s.pool.SKU, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.supplant()
+		for range 2 {
+			if err := s.store.TrimJournal(t.Context(), s.pool.SKU, positions(relayed)...); err != nil {
+				t.Fatal(err)
+			}
+			if left := s.events(); len(left) != 1 || left[0].Epoch != 2 || left[0].Seq != 1 {
+				t.Errorf("left: %+v; want only the one of epoch 2", left)
 			}
 		}
 	})
@@ -216,7 +269,7 @@ func TestAFullJournalRefusesReservationsAndStillTakesAllElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.TrimJournal(t.Context(), s.pool.SKU, entries[4].Position); err != nil {
+	if err := store.TrimJournal(t.Context(), s.pool.SKU, positions(entries)...); err != nil {
 		t.Fatal(err)
 	}
 	s.hold("late") // relayed: the sale goes on

@@ -34,7 +34,7 @@ type mutant struct {
 
 func TestEveryGuardIsNeeded(t *testing.T) {
 	t.Parallel()
-	for _, guards := range [][]guard{idGuards, timeGuards, lifeGuards, fenceGuards, ledgerGuards} {
+	for _, guards := range [][]guard{idGuards, timeGuards, lifeGuards, fenceGuards, journalGuards, ledgerGuards} {
 		for _, g := range guards {
 			t.Run(g.name, func(t *testing.T) {
 				t.Parallel()

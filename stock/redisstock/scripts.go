@@ -35,6 +35,8 @@ var (
 	dropLua string
 	//go:embed scripts/lease.lua
 	leaseLua string
+	//go:embed scripts/trim.lua
+	trimLua string
 	//go:embed scripts/open.lua
 	openLua string
 	//go:embed scripts/restore.lua
@@ -63,13 +65,14 @@ var sources = map[string]string{
 	"retire":  noBuyer + headLua + libLua + retireLua,
 	"drop":    dropLua,
 	"lease":   leaseLua,
+	"trim":    trimLua,
 	"open":    openLua,
 	"restore": restoreLua,
 }
 
 // scripts are what a store runs.
 type scripts struct {
-	reserve, change, sweep, settle, forget, levels, adjust, repair, retire, drop, lease, open, restore *redisscript.Script
+	reserve, change, sweep, settle, forget, levels, adjust, repair, retire, drop, lease, trim, open, restore *redisscript.Script
 }
 
 // standard is what every store runs but those of tests that prove that a guard
@@ -87,6 +90,7 @@ var standard = scripts{
 	retire:  script("retire", "allow-oom"),
 	drop:    script("drop", "allow-oom"),
 	lease:   script("lease", "allow-oom"),
+	trim:    script("trim", "allow-oom"),
 	open:    script("open"),
 	restore: script("restore"),
 }

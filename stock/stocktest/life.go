@@ -416,8 +416,10 @@ func retires(t *testing.T, h Harness) {
 		}
 		if len(entries) > 0 {
 			inUse("its journal is not relayed")
-			if err := journal.TrimJournal(t.Context(), b.pool.SKU, entries[len(entries)-1].Position); err != nil {
-				t.Fatal(err)
+			for _, entry := range entries {
+				if err := journal.TrimJournal(t.Context(), b.pool.SKU, entry.Position); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
