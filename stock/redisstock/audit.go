@@ -48,6 +48,7 @@ type auditor struct {
 
 	now      standing            // when the sums were made
 	terms    *stock.Terms        // when the buyers were read that are being judged
+	clock    time.Time           // the server's, at the beginning
 	sums     []count             // by item: held and sold
 	seen     map[uint64]struct{} // buyers: a scan may return one twice
 	due      map[uint64]struct{} // IDs in the index of expiries
@@ -106,6 +107,7 @@ func (a *auditor) read(ctx context.Context) error {
 		return err
 	}
 	before := a.now.counts
+	a.clock = a.now.at
 	a.terms = &a.now.terms
 	a.out, a.unread = stock.Audit{}, false
 	a.sums, a.suspects = make([]count, a.p.items()), make(map[string]struct{})
@@ -308,7 +310,7 @@ func (a *auditor) stray(ctx context.Context, r *record) (bool, error) {
 	}
 	for offset := int64(0); ; offset += auditPage {
 		page, err := a.s.client.ZRangeByScore(ctx, a.p.keys[dueKey], &redis.ZRangeBy{
-			Min: strconv.FormatInt(r.at, 10), Max: strconv.FormatInt(max(r.at, time.Now().Add(time.Hour).UnixMilli()), 10),
+			Min: strconv.FormatInt(r.at, 10), Max: strconv.FormatInt(max(r.at, a.clock.Add(time.Hour).UnixMilli()), 10),
 			Offset: offset, Count: auditPage,
 		}).Result()
 		if err != nil {

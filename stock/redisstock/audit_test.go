@@ -267,6 +267,21 @@ func TestFinishedIDsAreForgottenThoughTheirBuyersNeverComeAgain(t *testing.T) {
 	s.found(s.audit())
 }
 
+func TestForgettingGoesOnAfterARoundThatAClockAheadHasBegun(t *testing.T) {
+	t.Parallel()
+	s, c := clocked(t, &redisstock.Options{Retention: time.Hour}, nil)
+	gone := s.hold("ann").ID
+	if _, err := s.store.Cancel(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	s.client.HSet(t.Context(), s.keys()[0], "f", time.Now().Add(1000*time.Hour).UnixMilli())
+	c.pass(2 * time.Hour)
+	s.forgetAll()
+	if hold, err := s.store.Lookup(t.Context(), gone); err == nil {
+		t.Errorf("it is still known: %+v", hold)
+	}
+}
+
 // forgetAll makes a whole round of forgetting.
 func (s *stand) forgetAll() {
 	s.t.Helper()

@@ -152,12 +152,13 @@ func (s *Store) refence(ctx context.Context, p *pool, used int64) error {
 	if p.current().Epoch > used {
 		return nil // another call has learnt it meanwhile
 	}
-	if time.Now().UnixMilli()-p.lastask.Load() >= fencePause.Milliseconds() {
+	if last := p.asked.Load(); last == nil || time.Since(*last) >= fencePause {
 		_, _, _ = p.fences.Do("", func() (any, error) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Timeout)
 			defer cancel()
 			terms, mark, err := s.ledger.Pool(ctx, p.opened.SKU)
-			p.lastask.Store(time.Now().UnixMilli())
+			now := time.Now() // with its monotonic reading: the wall clock may be set back
+			p.asked.Store(&now)
 			if err == nil {
 				p.saw(mark)
 				p.retired.Store(terms.Retired)

@@ -51,6 +51,9 @@
 //   - Finished IDs are forgotten after Options.Retention: when their buyer comes
 //     again, or within a quarter of it more while anybody runs [Store.Run].
 //     What is sold is kept until the pool retires.
+//   - A server's clock that jumps ahead and back again has forgotten so much the
+//     more: an attempt whose ended ID it forgot is then taken for a new one. No
+//     unit is sold twice for that.
 //   - Without a ledger a process that knows nothing of a pool's history can't
 //     tell that Redis lost some of it.
 //   - A refusal may be repeated from memory for Options.Memory to attempts that

@@ -142,6 +142,7 @@ type standing struct {
 	counts string // the counts likewise
 	mark   stock.Mark
 	levels stock.Levels
+	at     time.Time // by the server's clock; zero where that was not asked
 }
 
 func (s *Store) stateOf(ctx context.Context, p *pool, shared bool) (standing, error) {
@@ -149,7 +150,9 @@ func (s *Store) stateOf(ctx context.Context, p *pool, shared bool) (standing, er
 	if err != nil {
 		return standing{}, err
 	}
-	return readStanding(p, toString(r.rest[0]), toString(r.rest[1]))
+	st, err := readStanding(p, toString(r.rest[0]), toString(r.rest[1]))
+	st.at = r.now
+	return st, err
 }
 
 func readStanding(p *pool, terms, counts string) (standing, error) {

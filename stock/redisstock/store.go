@@ -190,7 +190,7 @@ type pool struct {
 	sweeps  singleflight.Group
 	asking  atomic.Bool // holds past their time are before the ledger
 	fences  singleflight.Group
-	lastask atomic.Int64 // unix ms of the last question to the ledger about the epoch
+	asked   atomic.Pointer[time.Time] // when the ledger was last asked about the epoch
 	retired atomic.Bool
 
 	mu    sync.Mutex

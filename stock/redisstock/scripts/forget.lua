@@ -11,8 +11,9 @@
 
 local oldest = now - tonumber(ARGV[6])
 if ARGV[7] == '0' then
-  local begun = redis.call('HGET', POOL, 'f')
-  if begun and tonumber(begun) + tonumber(ARGV[8]) > now then return {'ok', epoch, seq, now, '0', 0} end
+  local begun = tonumber(redis.call('HGET', POOL, 'f') or 0)
+  -- A round that begins later than now was begun by a clock that has been set back.
+  if begun <= now and begun + tonumber(ARGV[8]) > now then return {'ok', epoch, seq, now, '0', 0} end
   set[1], set[2], sn = 'f', int(now), 2
 end
 
