@@ -260,7 +260,7 @@ func TestBasket_APoolOfManyItemsKeepsTheirOrderAndStripes(t *testing.T) {
 		wantErr(t, "check", e.check(ctx, "fair"), nil)
 		for i, item := range p.Items {
 			stripes, err := e.readStripes(ctx, e.db, e.q.readStripes, "fair", i)
-			if want := max(1, min(16, item.Total/unitsPerStripe)); err != nil || int64(len(stripes)) != want {
+			if want := max(1, min(defaultStripes, item.Total/unitsPerStripe)); err != nil || int64(len(stripes)) != want {
 				t.Errorf("%d units in %d stripes, %v; want %d", item.Total, len(stripes), err, want)
 			}
 		}

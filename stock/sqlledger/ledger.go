@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +28,7 @@ type Executor interface {
 type Options struct {
 	// Stripes is over how many rows a new pool's counter is spread (for a pool
 	// with items that of each), so that sales don't queue for one row: 1 to
-	// 1,024, default 16. A small total gets fewer (at least 16 units each). A pool
+	// 1,024, default 64. A small total gets fewer (at least 16 units each). A pool
 	// keeps the number it was opened with, also when it is adjusted.
 	Stripes int
 
@@ -43,7 +44,7 @@ type Options struct {
 }
 
 const (
-	defaultStripes    = 16
+	defaultStripes    = 64
 	maxStripes        = 1024
 	unitsPerStripe    = 16 // fewer than these, and splitting costs more than waiting
 	defaultExpireWait = 100 * time.Millisecond
@@ -58,6 +59,7 @@ type Ledger struct {
 	stripes int
 	wait    time.Duration
 	tight   tightPools
+	turn    atomic.Int64         // of the stripes: orders sold about as they came meet on none
 	layouts sync.Map             // SKU of a pool → *layout
 	maria   atomic.Pointer[bool] // nil until the first Expire on MySQL or MariaDB
 }
@@ -89,7 +91,7 @@ func New(db *sql.DB, dialect string, opts *Options) (*Ledger, error) {
 	case o.ExpireWait < time.Millisecond || o.ExpireWait > time.Minute:
 		return nil, fmt.Errorf("sqlledger: ExpireWait is %v, want 1ms to 1m", o.ExpireWait)
 	}
-	return &Ledger{
-		db: db, dialect: d, q: statementsFor(d), stripes: o.Stripes, wait: o.ExpireWait,
-	}, nil
+	l := &Ledger{db: db, dialect: d, q: statementsFor(d), stripes: o.Stripes, wait: o.ExpireWait}
+	l.turn.Store(rand.Int64N(maxStripes)) // processes don't go in step
+	return l, nil
 }

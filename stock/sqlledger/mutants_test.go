@@ -25,10 +25,8 @@ func without(t *testing.T, statement *string, part, instead string) {
 // withoutRoomGuard counts beyond the total.
 func withoutRoomGuard(t *testing.T, e *env) {
 	t.Helper()
-	for _, sellOne := range []*string{&e.q.sellOneOrNone, &e.q.sellOneReturning} {
-		if *sellOne != "" {
-			without(t, sellOne, "s.sold + r.quantity <= s.total", "s.total >= 0")
-		}
+	if e.q.sellAtOnce != "" {
+		without(t, &e.q.sellAtOnce, "s.sold + r.quantity <= s.total", "s.total >= 0")
 	}
 	without(t, &e.q.move, "<= total", "<= total + 1000000")
 	without(t, &e.q.readStripes, "total,", "total + 1000000,")
@@ -83,7 +81,7 @@ func TestMutant_WithoutTheShareLockIsCaught(t *testing.T) {
 	// level; the test's transactions run at that one.
 	t.Parallel()
 	e := newEnv(t, openDB(t, "postgres"), "postgres", nil)
-	without(t, &e.q.place, "FOR SHARE OF firstcome_stock_pool", "")
+	without(t, &e.q.place, "FOR SHARE OF firstcome_stock_gate", "")
 	if err := raiseDuringOrder(t, e); err == nil {
 		t.Error("the mutant was not caught")
 	}
@@ -170,12 +168,11 @@ func TestMutant_RetireThatDoesNotLookForOrdersIsCaught(t *testing.T) {
 
 func TestMutant_SellingAtOnceWhatHasPartsIsCaught(t *testing.T) {
 	eachServer(t, nil, func(t *testing.T, e *env) {
-		switch e.dialect {
-		case "postgres":
-			without(t, &e.q.sellOneReturning, " AND asked = '' AND released_units = 0", "")
-		default:
-			without(t, &e.q.sellOneOrNone, " AND r.asked = '' AND r.released_units = 0", "")
+		r := ""
+		if e.dialect == "mysql" {
+			r = "r."
 		}
+		without(t, &e.q.sellAtOnce, " AND "+r+"asked = '' AND "+r+"released_units = 0", "")
 		if err := sellReleased(t.Context(), e); err == nil {
 			t.Error("the mutant was not caught")
 		}

@@ -2,7 +2,6 @@ package sqlledger
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -42,7 +41,7 @@ func (l *Ledger) Place(ctx context.Context, tx Executor, hold stock.Hold, buyer 
 		return false, fmt.Errorf("place: %w", err)
 	}
 	n, err := affected(ctx, tx, l.q.place,
-		hold.ID.String(), hold.SKU, buyer, sum(asked), hold.Expires.UnixMilli(), hold.Epoch, spread(hold.ID),
+		hold.ID.String(), hold.SKU, buyer, sum(asked), hold.Expires.UnixMilli(), hold.Epoch, l.turn.Add(1)%y.stripes,
 		y.column(asked), y.column(released), sum(released), hold.SKU, hold.Epoch)
 	if err != nil {
 		return false, fmt.Errorf("place: insert the reservation: %w", err)
@@ -127,11 +126,4 @@ func checkHold(hold stock.Hold, buyer string) error {
 	default:
 		return fmt.Errorf("%w: State is %v", stock.ErrInvalid, hold.State)
 	}
-}
-
-// spread is a number by which IDs spread evenly over stripes; the buyer's part
-// is a digest.
-func spread(id stock.ID) int64 {
-	part := id.BuyerPart()
-	return int64(binary.BigEndian.Uint16(part[:]))
 }

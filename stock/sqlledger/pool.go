@@ -76,6 +76,9 @@ func (l *Ledger) insertTerms(ctx context.Context, tx Executor, y *layout, terms 
 	if _, err := tx.ExecContext(ctx, l.q.insertMark, terms.SKU, 1); err != nil {
 		return fmt.Errorf("insert the mark: %w", err)
 	}
+	if err := execIf(ctx, tx, l.q.insertGates, terms.SKU, 1); err != nil {
+		return fmt.Errorf("insert the gates: %w", err)
+	}
 	var args []any
 	for item := range y.items() {
 		stripes := y.stripesOf(item)
@@ -90,6 +93,15 @@ func (l *Ledger) insertTerms(ctx context.Context, tx Executor, y *layout, terms 
 		}
 	}
 	return nil
+}
+
+// execIf runs a statement that not every dialect needs.
+func execIf(ctx context.Context, tx Executor, query string, args ...any) error {
+	if query == "" {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, query, args...)
+	return err
 }
 
 // evenShare is the i-th of n shares that differ by one at most and sum up to
@@ -170,6 +182,9 @@ func (l *Ledger) RaiseEpoch(ctx context.Context, sku string, from int64) (mark s
 		if raised = n == 1; !raised {
 			return nil
 		}
+		if err := execIf(ctx, tx, l.q.raiseGates, from+1, sku); err != nil {
+			return fmt.Errorf("update the gates: %w", err)
+		}
 		if _, err := tx.ExecContext(ctx, l.q.raiseMark, from+1, sku); err != nil {
 			return fmt.Errorf("reset the mark: %w", err)
 		}
@@ -206,6 +221,9 @@ func (l *Ledger) Retire(ctx context.Context, sku string) error {
 				return fmt.Errorf("update the pool: %w", err)
 			}
 			if n == 1 {
+				if err := execIf(ctx, tx, l.q.retireGates, sku); err != nil {
+					return fmt.Errorf("update the gates: %w", err)
+				}
 				return l.noneHeld(ctx, tx, sku)
 			}
 			_, err = l.readPool(ctx, tx, sku) // retired before, if it is there

@@ -106,7 +106,7 @@ func TestOpen_TheStripesSumUpToTheTotal(t *testing.T) {
 			for _, s := range stripes {
 				sum += s.total
 			}
-			if sum != total || len(stripes) > 16 || len(stripes) > 1 && total/int64(len(stripes)) < unitsPerStripe {
+			if sum != total || len(stripes) > defaultStripes || len(stripes) > 1 && total/int64(len(stripes)) < unitsPerStripe {
 				t.Errorf("%d units: %d stripes with %d", total, len(stripes), sum)
 			}
 		}
@@ -299,6 +299,30 @@ func TestRaiseEpoch_GivesUpWithItsContext(t *testing.T) {
 		if _, raised, err := e.RaiseEpoch(t.Context(), "ticket", 1); err != nil || !raised {
 			t.Errorf("afterwards: raised %v, %v", raised, err)
 		}
+	})
+}
+
+func TestRaiseEpoch_ATransactionOfSeveralOrdersIsNoDeadlock(t *testing.T) {
+	eachServer(t, nil, func(t *testing.T, e *env) {
+		ctx := t.Context()
+		e.open(t, "ticket", 100)
+		tx := e.begin(t)
+		_, err := e.Place(ctx, tx, e.hold("ticket", "ada", 1), "ada")
+		wantErr(t, "the first order", err, nil)
+		raise := make(chan error, 1)
+		go func() {
+			_, _, err := e.RaiseEpoch(ctx, "ticket", 1)
+			raise <- err
+		}()
+		e.awaitBlocked(t, 1)
+		_, err = e.Place(ctx, tx, e.hold("ticket", "bob", 1), "bob")
+		if err != nil && !errors.Is(err, stock.ErrFenced) {
+			t.Errorf("the second order: %v", err)
+		}
+		wantErr(t, "commit", tx.Commit(), nil)
+		wantErr(t, "raise", <-raise, nil)
+		_, err = e.place(ctx, e.hold("ticket", "eve", 1), "eve")
+		wantErr(t, "an order of the old epoch", err, stock.ErrFenced)
 	})
 }
 

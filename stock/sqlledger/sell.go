@@ -50,38 +50,14 @@ func (l *Ledger) Sell(ctx context.Context, tx Executor, id stock.ID, part ...sto
 // where it is of a pool without items, and where there is room. Where it has not
 // sold, it has changed nothing.
 func (l *Ledger) sellAtOnce(ctx context.Context, tx Executor, id stock.ID) (bool, error) {
-	switch {
-	case l.tight.is(id.PoolPart()):
-		return false, nil
-	case l.q.sellOneReturning != "":
-		return l.sellReturning(ctx, tx, id)
-	case l.q.sellOneOrNone != "":
-		n, err := affected(ctx, tx, l.q.sellOneOrNone, id.String())
-		if err == nil && n != 0 && n != 2 { // the row and its stripe
-			err = fmt.Errorf("%d rows changed, want 2 or none", n)
-		}
-		return n == 2, err
-	default:
+	if l.q.sellAtOnce == "" || l.tight.is(id.PoolPart()) {
 		return false, nil
 	}
-}
-
-// sellReturning moves the row at once, and back if nothing is left for it.
-func (l *Ledger) sellReturning(ctx context.Context, tx Executor, id stock.ID) (bool, error) {
-	var u units
-	var counted int64
-	err := one(ctx, tx, l.q.sellOneReturning, []any{id.String()}, []any{&u.sku, &u.stripe, &u.quantity, &counted})
-	switch {
-	case errors.Is(err, errNoRow):
-		return false, nil
-	case err != nil || counted == 1:
-		return true, err
+	n, err := affected(ctx, tx, l.q.sellAtOnce, id.String())
+	if err == nil && n != 0 && n != l.q.soldAtOnce {
+		err = fmt.Errorf("%d rows changed, want %d or none", n, l.q.soldAtOnce)
 	}
-	_, err = l.take(ctx, tx, u)
-	if errors.Is(err, stock.ErrLedger) {
-		err = errors.Join(err, l.setState(ctx, tx, id, sold, held))
-	}
-	return true, err
+	return n != 0, err
 }
 
 // sell is Sell step by step: where there is no single statement for it, and

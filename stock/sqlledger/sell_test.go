@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -355,5 +356,34 @@ func TestSell_ConcurrentRepeatsOfOneIDCountOnce(t *testing.T) {
 		}
 		wg.Wait()
 		e.audit(t, "ticket", 0, 0)
+	})
+}
+
+func TestSell_AnOpenChangeOfTheRowIsWaitedForAndDecides(t *testing.T) {
+	eachServer(t, nil, func(t *testing.T, e *env) {
+		ctx := t.Context()
+		e.open(t, "ticket", 100)
+		for name, c := range map[string]struct {
+			change func(tx *sql.Tx, id stock.ID) error
+			want   error
+			sold   int64
+		}{
+			"extended":  {func(tx *sql.Tx, id stock.ID) error { return e.Extend(ctx, tx, id, time.UnixMilli(1_900_000_001_000)) }, nil, 3},
+			"cancelled": {func(tx *sql.Tx, id stock.ID) error { return e.Cancel(ctx, tx, id) }, stock.ErrCancelled, 0},
+			"sold":      {func(tx *sql.Tx, id stock.ID) error { return e.Sell(ctx, tx, id) }, nil, 3},
+		} {
+			id := e.placed(t, "ticket", 1, 3)[0]
+			tx := e.begin(t)
+			wantErr(t, name, c.change(tx, id), nil)
+			sale := make(chan error, 1)
+			go func() { sale <- e.sellOne(ctx, id) }()
+			e.awaitBlocked(t, 1)
+			wantErr(t, name, tx.Commit(), nil)
+			wantErr(t, "sell what was "+name, <-sale, c.want)
+			e.audit(t, "ticket", 0, c.sold)
+			if c.sold > 0 {
+				wantErr(t, "return", e.returnOne(ctx, id), nil)
+			}
+		}
 	})
 }

@@ -11,9 +11,10 @@ import (
 // column of the rows that it matches, since MySQL reports changed rows.
 type statements struct {
 	// place inserts a row if the pool is in the order's epoch and not retired,
-	// which it locks until the transaction ends. It changes nothing where the ID
+	// which it locks until the transaction ends (PostgreSQL: by one of the
+	// pool's gates). It changes nothing where the ID
 	// stands already, nor where the epoch is another or is being ended.
-	// Arguments: id, sku, buyer, quantity, expires, epoch, spread, asked,
+	// Arguments: id, sku, buyer, quantity, expires, epoch, stripe, asked,
 	// released, released units, sku, epoch.
 	place string
 	// readRow and lockRow return one reservation; the latter waits for its
@@ -24,18 +25,17 @@ type statements struct {
 	placedRow string
 	// lockRows is lockRow for the IDs in @, in their order.
 	lockRows string
-	// Two ways to sell a held row of a pool without items, of which nothing was
-	// released, on its own stripe in one round trip; each dialect has one or
-	// none. Argument: id.
+	// sellAtOnce sells a held row of a pool without items, of which nothing was
+	// released, in one round trip: it moves the row and counts its units, or
+	// changes nothing. SQLite has none. It returns nothing, since on PostgreSQL
+	// a result costs half as much again. Argument: id.
 	//
-	// sellOneOrNone (MySQL) changes both rows or none. It keeps the stripe
-	// locked even where that has no room.
-	sellOneOrNone string
-	// sellOneReturning (PostgreSQL) moves the row in any case and returns its
-	// SKU, stripe and quantity, and 1 if they were counted, 0 if not: on its own
-	// stripe, or the next one with room that nobody has locked. It waits for no
-	// stripe. (To move the row last takes a quarter more of the server's time.)
-	sellOneReturning string
+	// It waits for the row's own stripe, and keeps it locked even where that has
+	// no room. (To look for one that nobody has locked takes a quarter more of the
+	// server's time than the few waits do.)
+	sellAtOnce string
+	// soldAtOnce is how many rows that changes where it sells.
+	soldAtOnce int64
 	// setState moves one row. Arguments: new state, id, old state.
 	setState string
 	// sellRow moves a held row, of which no more is released from then on.
@@ -81,6 +81,7 @@ type statements struct {
 	raiseEpoch                                         string // new epoch, sku, old epoch
 	raiseMark                                          string // new epoch, sku
 	retire                                             string // sku
+	insertGates, raiseGates, retireGates               string // sku, epoch; new epoch, sku; sku; empty where the pool's row is the gate
 	someHeld                                           string // after, last, sku
 	entries                                            string // after, last, sku, n
 	find                                               string // ids in the @
@@ -89,6 +90,12 @@ type statements struct {
 	// number and sum. Arguments: sku, sku, after, last, sku.
 	totals string
 }
+
+// gates is over how many rows PostgreSQL spreads the lock of a pool's epoch.
+// Where orders share one row's lock, each writes the list of all who have it
+// (a multixact), a quarter of what an order writes. A connection has its own
+// gate, so that a transaction with several orders never locks two of one pool.
+const gates = `32`
 
 // The SQL that all dialects share.
 const (
@@ -100,9 +107,9 @@ const (
 	insertRow   = ` INTO firstcome_stock_reservation (` + rowColumns + `) `
 	// PostgreSQL grants a share lock although an update waits for the row, so
 	// that orders without pause would keep the end of their epoch waiting. The
-	// mark is read without a lock, since it changes all the time.
-	notEnding = ` AND NOT EXISTS (SELECT 1 FROM firstcome_stock_mark m WHERE m.sku = firstcome_stock_pool.sku` +
-		` AND m.ending >= firstcome_stock_pool.epoch)`
+	// mark is read without a lock, since it changes all the time; once for the
+	// statement ($11 is place's SKU), which is cheaper than beside the gate.
+	notEnding = ` AND epoch > (SELECT m.ending FROM firstcome_stock_mark m WHERE m.sku = $11)`
 )
 
 // statementsFor returns the SQL of a dialect.
@@ -170,10 +177,10 @@ func statementsFor(d sqldialect.Dialect) statements {
 // all lists the statements whose number of placeholders is fixed.
 func (s *statements) all() []*string {
 	return []*string{
-		&s.place, &s.placedRow, &s.readRow, &s.lockRow, &s.sellOneOrNone, &s.sellOneReturning, &s.sellRow, &s.setState,
+		&s.place, &s.placedRow, &s.readRow, &s.lockRow, &s.sellAtOnce, &s.sellRow, &s.setState,
 		&s.extend, &s.move, &s.readStripes, &s.setTotal, &s.lockTerms, &s.updateTerms, &s.setWait, &s.readEpoch, &s.readPool,
 		&s.insertPool, &s.insertTerms, &s.insertMark, &s.saveMark, &s.endMark, &s.raiseEpoch, &s.raiseMark,
-		&s.retire, &s.someHeld, &s.entries, &s.totals,
+		&s.retire, &s.insertGates, &s.raiseGates, &s.retireGates, &s.someHeld, &s.entries, &s.totals,
 	}
 }
 
@@ -181,29 +188,31 @@ func (s *statements) postgres() {
 	// The casts are for drivers and poolers that send values without types.
 	s.place = `INSERT` + insertRow + `
 		SELECT CAST(? AS text), CAST(? AS text), CAST(? AS text), CAST(? AS bigint), CAST(? AS bigint),
-			CAST(? AS bigint), CAST(? AS bigint) % stripes, 'held', CAST(? AS text), CAST(? AS text), CAST(? AS bigint)
-		FROM firstcome_stock_pool WHERE sku = ? AND epoch = ? AND retired = 0` + notEnding + `
-		FOR SHARE OF firstcome_stock_pool
+			CAST(? AS bigint), CAST(? AS bigint), 'held', CAST(? AS text), CAST(? AS text), CAST(? AS bigint)
+		FROM firstcome_stock_gate WHERE sku = ? AND epoch = ? AND retired = 0
+		AND gate = pg_backend_pid() % ` + gates + notEnding + `
+		FOR SHARE OF firstcome_stock_gate
 		ON CONFLICT (id) DO NOTHING`
 	s.lockRow = `SELECT ` + rowColumns + fromRow + ` FOR UPDATE`
 	s.lockRows = `SELECT ` + rowColumns + fromRows + ` FOR UPDATE`
 	s.lockStripes = someStripes + ` FOR UPDATE`
 	s.lockTerms = lockTerms
+	s.insertGates = `INSERT INTO firstcome_stock_gate (sku, gate, epoch)
+		SELECT CAST(? AS text), g, CAST(? AS bigint) FROM generate_series(0, ` + gates + ` - 1) g`
+	s.raiseGates = `UPDATE firstcome_stock_gate SET epoch = ? WHERE sku = ?`
+	s.retireGates = `UPDATE firstcome_stock_gate SET retired = 1 WHERE sku = ?`
 	s.endMark = `UPDATE firstcome_stock_mark SET ending = ? WHERE sku = ? AND epoch = ? AND ending < ?`
-	s.sellOneReturning = `WITH r AS (
-			UPDATE firstcome_stock_reservation SET state = 'sold'
-			WHERE id = ? AND state = 'held' AND asked = '' AND released_units = 0 RETURNING sku, stripe, quantity
-		), pick AS (
-			SELECT s.stripe FROM firstcome_stock_sold s JOIN r ON r.sku = s.sku AND s.item = 0
-			WHERE s.sold + r.quantity <= s.total
-			ORDER BY s.stripe < r.stripe, s.stripe LIMIT 1
-			FOR UPDATE OF s SKIP LOCKED
+	// The row is locked first, as everywhere, and moved last.
+	s.sellAtOnce = `WITH r AS (
+			SELECT id, sku, stripe, quantity FROM firstcome_stock_reservation
+			WHERE id = ? AND state = 'held' AND asked = '' AND released_units = 0 FOR UPDATE
 		), counted AS (
-			UPDATE firstcome_stock_sold s SET sold = s.sold + r.quantity FROM r, pick
-			WHERE s.sku = r.sku AND s.item = 0 AND s.stripe = pick.stripe AND s.sold + r.quantity <= s.total
-			RETURNING 1
+			UPDATE firstcome_stock_sold s SET sold = s.sold + r.quantity FROM r
+			WHERE s.sku = r.sku AND s.item = 0 AND s.stripe = r.stripe AND s.sold + r.quantity <= s.total
+			RETURNING r.id
 		)
-		SELECT sku, stripe, quantity, (SELECT count(*) FROM counted) FROM r`
+		UPDATE firstcome_stock_reservation t SET state = 'sold' FROM counted WHERE t.id = counted.id`
+	s.soldAtOnce = 1
 	s.void = `INSERT` + insertRow + `VALUES @ ON CONFLICT (id) DO NOTHING`
 	s.savepoint, s.rollbackTo, s.release = `SAVEPOINT firstcome_stock`, `ROLLBACK TO SAVEPOINT firstcome_stock`, `RELEASE SAVEPOINT firstcome_stock`
 	s.setWait = `SELECT set_config('lock_timeout', ?, true)`
@@ -214,7 +223,7 @@ func (s *statements) mysql() {
 	// IGNORE, not ON DUPLICATE KEY UPDATE: the latter's count of rows depends
 	// on the client's flags. What else it would ignore is checked beforehand.
 	s.place = `INSERT IGNORE` + insertRow + `
-		SELECT ?, ?, ?, ?, ?, ?, ? % stripes, 'held', ?, ?, ?
+		SELECT ?, ?, ?, ?, ?, ?, ?, 'held', ?, ?, ?
 		FROM firstcome_stock_pool WHERE sku = ? AND epoch = ? AND retired = 0
 		LOCK IN SHARE MODE`
 	s.placedRow = `SELECT ` + rowColumns + fromRow + ` LOCK IN SHARE MODE` // place has this lock already
@@ -223,17 +232,18 @@ func (s *statements) mysql() {
 	s.lockStripes = someStripes + ` FOR UPDATE`
 	s.lockTerms = lockTerms
 	s.readEpoch += ` LOCK IN SHARE MODE` // place has tried to; else an old snapshot might show it
-	s.sellOneOrNone = `UPDATE firstcome_stock_reservation r
+	s.sellAtOnce = `UPDATE firstcome_stock_reservation r
 		JOIN firstcome_stock_sold s ON s.sku = r.sku AND s.item = 0 AND s.stripe = r.stripe
 		SET r.state = 'sold', s.sold = s.sold + r.quantity
 		WHERE r.id = ? AND r.state = 'held' AND r.asked = '' AND r.released_units = 0 AND s.sold + r.quantity <= s.total`
+	s.soldAtOnce = 2 // the row and its stripe
 	s.void = `INSERT IGNORE` + insertRow + `VALUES @`
 	s.insertPool = `INSERT IGNORE INTO firstcome_stock_pool (sku, epoch, stripes) VALUES (?, ?, ?)`
 }
 
 func (s *statements) sqlite() {
 	s.place = `INSERT` + insertRow + `
-		SELECT ?, ?, ?, ?, ?, ?, ? % stripes, 'held', ?, ?, ?
+		SELECT ?, ?, ?, ?, ?, ?, ?, 'held', ?, ?, ?
 		FROM firstcome_stock_pool WHERE sku = ? AND epoch = ? AND retired = 0
 		ON CONFLICT (id) DO NOTHING`
 	// A write, though it changes nothing: it takes the database's one lock, so
