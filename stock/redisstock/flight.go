@@ -16,8 +16,8 @@ type call = coalesce.Call[ask, answer]
 
 // manifest is the arguments of one flight, kept between flights.
 type manifest struct {
-	ids, details []byte
-	buyers       map[[12]byte]struct{}
+	ids, details, again []byte
+	buyers              map[[12]byte]struct{}
 }
 
 var manifests = sync.Pool{New: func() any { return &manifest{buyers: make(map[[12]byte]struct{}, 512)} }}
@@ -27,9 +27,10 @@ func (s *Store) flight(ctx context.Context, p *pool, batch []*call) {
 	m := manifests.Get().(*manifest)
 	defer manifests.Put(m)
 	all, deadline, born := m.pack(batch)
+	m.repeated(batch)
 	r, err := s.call(ctx, p, false, s.scripts.reserve, 2,
 		s.opts.Retention.Milliseconds(), s.opts.MaxRecords, bit(p.asking.Load()), len(batch),
-		m.ids, all, deadline, born, m.details, bit(m.twice(batch)))
+		m.ids, all, deadline, born, m.details, m.again)
 	if err != nil {
 		for _, c := range batch {
 			c.Err = err
@@ -64,16 +65,22 @@ func (m *manifest) pack(batch []*call) (all, deadline, born int64) {
 	return all, deadline, born
 }
 
-// twice tells that a buyer stands in the batch more than once.
-func (m *manifest) twice(batch []*call) bool {
+// repeated writes the places of those whose buyer stands in the batch before.
+func (m *manifest) repeated(batch []*call) {
+	m.again = m.again[:0]
 	if len(batch) == 1 {
-		return false
+		return
 	}
 	clear(m.buyers)
-	for _, c := range batch {
+	known := 0
+	for i, c := range batch {
 		m.buyers[c.Q.id.BuyerPart()] = struct{}{}
+		if len(m.buyers) > known {
+			known++
+		} else {
+			m.again = append(strconv.AppendInt(m.again, int64(i+1), 10), ';')
+		}
 	}
-	return len(m.buyers) < len(batch)
 }
 
 func millis(t time.Time) int64 {

@@ -33,9 +33,39 @@ var idGuards = []guard{
 	},
 	{
 		name: "a buyer twice in one batch is judged twice", script: "reserve",
-		edits:   []string{"local twice = ARGV[15] == '1'", "local twice = false"},
+		edits:   []string{"again[i], value[i + 2] = true, value[i + 2] or ''", ""},
 		pool:    func(p *stock.Pool) { p.Limit = 1 },
 		promise: twiceInOneBatch,
+	},
+	{
+		name: "a buyer in one batch again is judged by what was just held", script: "reserve",
+		edits:   []string{"again[i] and placeof(name[i + 2]) or i + 2", "i + 2"},
+		pool:    func(p *stock.Pool) { p.Limit = 1 },
+		promise: twiceInOneBatch,
+	},
+	{
+		name: "the journal tells each of a batch its own amount", script: "reserve",
+		edits: []string{"if k ~= kind or a ~= amount then", "if k ~= kind then"},
+		promise: func(m *mutant) error {
+			asked := make(map[stock.ID]int64)
+			var batch []stock.Request
+			for i, quantity := range []int64{1, 2, 2, 1, 1} {
+				r := m.ask(name(i))
+				r.Quantity = quantity
+				batch, asked[r.ID] = append(batch, r), quantity
+			}
+			err := m.together(batch...)
+			for _, e := range m.events() {
+				if n, ok := asked[e.ID]; ok && n != e.Quantity {
+					err = errors.Join(err, errorf("%d were asked for and %d told", n, e.Quantity))
+				}
+				delete(asked, e.ID)
+			}
+			if len(asked) > 0 {
+				err = errors.Join(err, errorf("%d were not told", len(asked)))
+			}
+			return err
+		},
 	},
 	{
 		name: "the limit counts what the buyer has", script: "reserve",
@@ -131,9 +161,15 @@ func (m *mutant) keepsUnits(key string) error {
 	return err
 }
 
-// twiceInOneBatch sends two requests of one buyer, at limit 1, in one script
-// call: they wait for a flight whose reply is late.
+// twiceInOneBatch sends two requests of one buyer, at limit 1, in one script call.
 func twiceInOneBatch(m *mutant) error {
+	_ = m.together(m.ask("ann"), m.ask("ann"))
+	return m.counts(7, 3, 0)
+}
+
+// together sends requests in one script call, in any order: they wait for a flight
+// whose reply is late. Two units are held by others then.
+func (m *mutant) together(batch ...stock.Request) error {
 	dialer := faulty.NewDialer()
 	late := redis.NewClient(&redis.Options{Addr: m.clock.server.Addr(), Dialer: dialer.DialContext})
 	m.t.Cleanup(func() { _ = late.Close() })
@@ -145,12 +181,13 @@ func twiceInOneBatch(m *mutant) error {
 	var all sync.WaitGroup
 	all.Go(func() { _ = m.try(m.ask("yan")) })
 	until(m.t, "a flight is late", func() bool { return redisstock.Flying(m.store, m.pool.SKU) })
-	for range 2 {
-		all.Go(func() { _ = m.try(m.ask("ann")) })
+	errs := make([]error, len(batch))
+	for i, r := range batch {
+		all.Go(func() { errs[i] = m.try(r) })
 	}
-	until(m.t, "two wait", func() bool { return redisstock.Waiting(m.store, m.pool.SKU) == 2 })
+	until(m.t, "they wait", func() bool { return redisstock.Waiting(m.store, m.pool.SKU) == len(batch) })
 	all.Wait()
-	return m.counts(7, 3, 0)
+	return errors.Join(errs...)
 }
 
 var timeGuards = []guard{

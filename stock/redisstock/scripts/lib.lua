@@ -12,13 +12,22 @@ end
 
 local function int(x) return fmt('%d', x) end
 
--- note tells the journal of changes of one kind and amount.
-local runs, rn = {}, 0
-local function note(kind, amount, ids, count)
+-- note tells the journal of changes of one kind and amount. Those that follow each
+-- other are one run, whose head is written when the next begins.
+local runs, rn, runhead, kind, amount, many = {}, 0
+local function seal()
+  if runhead then runs[runhead] = kind .. amount .. ',' .. int(many) .. ';' end
+end
+local function note(k, a, some, count)
   seq = seq + count
   if jmax < 0 then return end
-  runs[rn + 1], runs[rn + 2] = kind .. amount .. ',' .. int(count) .. ';', ids
-  rn = rn + 2
+  if k ~= kind or a ~= amount then
+    seal()
+    rn = rn + 1
+    runhead, kind, amount, many = rn, k, a, 0
+  end
+  rn, many = rn + 1, many + count
+  runs[rn] = some
 end
 
 -- join is concat in pieces: the embedded stand-in's has a small stack.
@@ -43,6 +52,7 @@ local undo
 local function flush()
   if seq >= first then
     if jmax >= 0 then
+      seal()
       room = math.max(room - 1, 0)
       local told = redis.pcall('XADD', JOURNAL, '*', 'e', fmt('1,%s,%d,%d;', epoch, first, now) .. join(runs, rn))
       if type(told) == 'table' and told.err then
@@ -59,13 +69,13 @@ local function flush()
   for i = 1, sn, 3000 do redis.call('HSET', POOL, unpack(set, i, math.min(i + 2999, sn))) end
 end
 
--- placeof is where a field that was read stands; a buyer has one place. The table
--- is made when it is first asked for.
+-- placeof is where a field that was read stands, at first: a buyer has one place.
+-- The table is made when it is first asked for.
 local place
 local function placeof(field)
   if not place then
     place = {}
-    for i = 3, #name do place[name[i]] = i end
+    for i = #name, 3, -1 do place[name[i]] = i end
   end
   return place[field]
 end
@@ -103,6 +113,11 @@ end
 
 -- shift moves an amount's units from one count to another.
 local function shift(a, from, to)
+  local q = tonumber(a)
+  if q then
+    from[1], to[1] = from[1] - q, to[1] + q
+    return
+  end
   for i, q in pairs(units(a)) do from[i], to[i] = from[i] - q, to[i] + q end
 end
 

@@ -6,8 +6,8 @@
 --       9 number of requests; 10 their IDs, 28 bytes each (buyer, claim);
 --       11 the amount they all ask, where that is one number, or 0; 12 earliest
 --       deadline in ms or 0; 13 earliest birth in ms or 0;
---       14 "amount,deadline,born;" of each; 15 "1" where a buyer stands in it
---       twice
+--       14 "amount,deadline,born;" of each; 15 "place;" of each whose buyer
+--       stands in the batch before it, from 1
 -- Returns {"ok", epoch, seq, now, expiry, answers}, answers being one string:
 --   h held | e<state><amount>,<time>; known | q other amount | o too old |
 --   p paused | n<ms>; not open | c closed | d deadline passed |
@@ -36,8 +36,13 @@ if jmax >= 0 and room == 0 then room = math.max(jmax - redis.call('XLEN', JOURNA
 local jfull = jmax >= 0 and room == 0
 local all, mindeadline, minborn = more > #counts and tonumber(ARGV[11]) or 0, tonumber(ARGV[12]), tonumber(ARGV[13])
 local uniform = all ~= 0 and (mindeadline == 0 or mindeadline > now) and (minborn == 0 or minborn > oldest)
-local twice = ARGV[15] == '1'
-local plain = uniform and not twice and not shut and not jfull and (limit == 0 or all <= limit)
+local plain = uniform and not shut and not jfull and (limit == 0 or all <= limit)
+
+local again = {} -- those places
+for i in string.gmatch(ARGV[15], '%d+') do
+  i = tonumber(i)
+  again[i], value[i + 2] = true, value[i + 2] or ''
+end
 
 local i, tail = 1
 if plain then

@@ -2,14 +2,14 @@
 -- after lib.lua.
 
 expires = tonumber(expires)
-local answers, an, due, dn = {}, 0, {}, 0
+local answers, an = {}, 0
 
 -- hold promises an amount to each of the requests from to till.
+local due, dn = {}, 0 -- their IDs
 local function hold(from, till, a)
-  local some = sub(blob, from * 28 - 27, till * 28)
   dn = dn + 1
-  due[dn] = some
-  note('R', a, some, till - from + 1)
+  due[dn] = sub(blob, from * 28 - 27, till * 28)
+  note('R', a, due[dn], till - from + 1)
 end
 
 local most = tonumber(ARGV[7])
@@ -46,21 +46,23 @@ end
 -- of each item, records that are kept, and those of them that have ended.
 local ends = 512 -- are ended by one call; a sweep ends the others
 local function prune(p)
-  local v, kept, taken, of, count, past, overdue, changed = value[p], {}, 0, {}, 0, 0, false, false
-  local pos = 1
+  local v, taken, of, count, past, overdue, ending = value[p], 0, {}, 0, 0, false, false
+  local kept, k, from, pos = {}, 0, 1, 1 -- what stands before from, once something has changed
   while pos <= #v do
     local st, a, at, nxt = record(v, pos)
-    local text = sub(v, pos, nxt - 1)
     if ends > 0 and lapsed(st, at) then
-      text = sub(v, pos, pos + 15) .. 'x' .. a .. ',' .. int(now) .. ';'
       shift(a, held, free)
-      note('X', a, name[p] .. sub(text, 1, 16), 1)
-      ends, changed, st, at = ends - 1, true, 'x', now
+      note('X', a, name[p] .. sub(v, pos, pos + 15), 1)
+      kept[k + 1], kept[k + 2] = sub(v, from, pos + 15), 'x' .. a .. ',' .. int(now) .. ';'
+      k, from = k + 2, nxt
+      ends, ending, st, at = ends - 1, true, 'x', now
     end
     local ended = st == 'c' or st == 'x' or st == 'l' or st == 'r'
-    if not (ended and at < oldest) then
+    if ended and at < oldest then
+      k = k + 1
+      kept[k], from = sub(v, from, pos - 1), nxt
+    else
       count = count + 1
-      kept[count] = text
       if ended then
         past = past + 1
       else
@@ -73,8 +75,11 @@ local function prune(p)
     end
     pos = nxt
   end
-  value[p] = join(kept, count)
-  if changed then write(p) end
+  if k > 0 then
+    kept[k + 1] = sub(v, from)
+    value[p] = join(kept, k + 1)
+  end
+  if ending then write(p) end
   return taken, of, count, past, overdue
 end
 
@@ -214,7 +219,7 @@ while i <= asks do
     repeat i = i + 1 until i > asks or value[i + 2]
     answers[an] = string.rep(noroom(all), i - from)
   else
-    answers[an] = judge(i, twice and placeof(name[i + 2]) or i + 2)
+    answers[an] = judge(i, again[i] and placeof(name[i + 2]) or i + 2)
     i = i + 1
   end
 end
