@@ -44,6 +44,10 @@
 //   - A sale of one whole order of a pool without items is one statement on
 //     PostgreSQL, MySQL and MariaDB. A basket or a part takes two, and one for
 //     each item.
+//   - A sale waits for the stripe that its order was given, one of
+//     [Options.Stripes]: a transaction that sold and stays open (its process froze)
+//     holds up that share of the others. Let the database end such ones, as by
+//     PostgreSQL's idle_in_transaction_session_timeout.
 //   - What never changes about a pool is read once by each process: its items,
 //     their order, and [stock.Pool.Unpaid].
 //   - [Ledger.Totals] reads every row of the pool. So does [Ledger.Retire], at most
