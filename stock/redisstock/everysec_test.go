@@ -3,9 +3,6 @@ package redisstock_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,37 +39,13 @@ func saleOverAKill(t *testing.T, lossy bool) {
 	tills := []*till{{shop: first}, {shop: &shop{&second, books}}}
 
 	ctx, end := context.WithTimeout(t.Context(), 2*time.Minute) // a unit that is lost is waited for no longer
-	var sale sync.WaitGroup
+	sale := &rush{t: t, tills: tills}
 	defer sale.Wait()
 	defer end()
-	var refused atomic.Int64
-	for i, s := range tills {
-		for j := range buyers {
-			sale.Go(func() {
-				for n := 0; ctx.Err() == nil; n++ {
-					err := s.buy(ctx, s.ask(fmt.Sprintf("buyer-%d-%d-%d", i, j, n)))
-					switch {
-					case errors.Is(err, stock.ErrSoldOut):
-						return
-					case errors.Is(err, stock.ErrLedger):
-						refused.Add(1)
-						return
-					case err != nil && ctx.Err() == nil:
-						t.Errorf("got %v", err)
-						return
-					}
-				}
-			})
-		}
-	}
-	progress := func(what string, count func(s *till) int64, by int64) {
-		t.Helper()
-		before := []int64{count(tills[0]), count(tills[1])}
-		until(t, what, func() bool { return count(tills[0]) >= before[0]+by && count(tills[1]) >= before[1]+by })
-	}
-	progress("the sale is under way", func(s *till) int64 { return s.sold.Load() }, 10)
+	sale.begin(ctx, buyers)
+	sale.progress("the sale is under way", func(s *till) int64 { return s.sold.Load() }, 10)
 	synced := server.Persisted()
-	progress("each process has holds that will be lost", func(s *till) int64 { return s.held.Load() }, buyers+1)
+	sale.progress("each process has holds that will be lost", func(s *till) int64 { return s.held.Load() }, buyers+1)
 	server.Kill()
 	if lossy {
 		server.RestartCut(synced + 40) // within a script's writes
@@ -100,14 +73,14 @@ func saleOverAKill(t *testing.T, lossy bool) {
 
 	sold := tills[0].sold.Load() + tills[1].sold.Load()
 	_, mark, err := books.Pool(t.Context(), first.pool.SKU)
-	t.Logf("%d were sold, of which the ledger refused %d; the epoch is %d, %v", sold, refused.Load(), mark.Epoch, err)
+	t.Logf("%d were sold, of which the ledger refused %d; the epoch is %d, %v", sold, sale.refused.Load(), mark.Epoch, err)
 	if lossy && mark.Epoch != 2 {
 		t.Errorf("the pool is in epoch %d, %v; want that it was rebuilt once", mark.Epoch, err)
 	}
-	if sold > total || sold < total-refused.Load() || lossy && refused.Load() > 0 {
-		t.Errorf("%d of %d were sold, and the ledger has refused %d", sold, total, refused.Load())
+	if sold > total || sold < total-sale.refused.Load() || lossy && sale.refused.Load() > 0 {
+		t.Errorf("%d of %d were sold, and the ledger has refused %d", sold, total, sale.refused.Load())
 	}
-	if refused.Load() > 0 { // the disk was so slow that something was lost all the same, and seen by one process alone
+	if sale.refused.Load() > 0 { // the disk was so slow that something was lost all the same, and seen by one process alone
 		first.reconcile()
 	}
 	for _, s := range tills {

@@ -345,6 +345,54 @@ func sleep(ctx context.Context) error {
 	}
 }
 
+// rush is buyers at tills who buy until all is sold.
+type rush struct {
+	t     *testing.T
+	tills []*till
+	sync.WaitGroup
+	refused atomic.Int64 // sales, by the ledger
+}
+
+// begin sends some buyers to each till.
+func (r *rush) begin(ctx context.Context, buyers int) {
+	for i, s := range r.tills {
+		for j := range buyers {
+			r.Go(func() {
+				for n := 0; ctx.Err() == nil; n++ {
+					err := s.buy(ctx, s.ask(fmt.Sprintf("buyer-%d-%d-%d", i, j, n)))
+					switch {
+					case errors.Is(err, stock.ErrSoldOut):
+						return
+					case errors.Is(err, stock.ErrLedger):
+						r.refused.Add(1)
+						return
+					case err != nil && ctx.Err() == nil:
+						r.t.Errorf("got %v", err)
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
+// progress waits until the count of each till has risen.
+func (r *rush) progress(what string, count func(s *till) int64, by int64) {
+	r.t.Helper()
+	before := make([]int64, len(r.tills))
+	for i, s := range r.tills {
+		before[i] = count(s)
+	}
+	until(r.t, what, func() bool {
+		for i, s := range r.tills {
+			if count(s) < before[i]+by {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 func TestASaleOverAFailoverBySentinelSellsEachUnitOnce(t *testing.T) {
 	t.Parallel()
 	const total, buyers = 600, 12
@@ -359,38 +407,18 @@ func TestASaleOverAFailoverBySentinelSellsEachUnitOnce(t *testing.T) {
 	tills := []*till{{shop: first}, {shop: &shop{&second, books}}}
 
 	ctx, end := context.WithCancel(t.Context())
-	var running, sale sync.WaitGroup
+	sale := &rush{t: t, tills: tills}
+	var running sync.WaitGroup
 	defer running.Wait()
 	defer sale.Wait()
 	defer end()
-	var refused atomic.Int64
-	for i, s := range tills {
+	for _, s := range tills {
 		running.Go(func() { _ = s.store.Run(ctx) })
-		for j := range buyers {
-			sale.Go(func() {
-				for n := 0; ctx.Err() == nil; n++ {
-					err := s.buy(ctx, s.ask(fmt.Sprintf("buyer-%d-%d-%d", i, j, n)))
-					switch {
-					case errors.Is(err, stock.ErrSoldOut):
-						return
-					case errors.Is(err, stock.ErrLedger):
-						refused.Add(1)
-						return
-					case err != nil && ctx.Err() == nil:
-						t.Errorf("got %v", err)
-						return
-					}
-				}
-			})
-		}
 	}
-	progress := func(what string, count func(s *till) int64, by int64) {
-		before := []int64{count(tills[0]), count(tills[1])}
-		until(t, what, func() bool { return count(tills[0]) >= before[0]+by && count(tills[1]) >= before[1]+by })
-	}
-	progress("the sale is under way", func(s *till) int64 { return s.sold.Load() }, 10)
+	sale.begin(ctx, buyers)
+	sale.progress("the sale is under way", func(s *till) int64 { return s.sold.Load() }, 10)
 	pair.CutLink(t)
-	progress("each process has holds that will be lost", func(s *till) int64 { return s.held.Load() }, buyers+1)
+	sale.progress("each process has holds that will be lost", func(s *till) int64 { return s.held.Load() }, buyers+1)
 	pair.Primary.Kill()
 	sentinel.WaitPrimary(t, pair.Replica)
 	sale.Wait()
@@ -406,9 +434,9 @@ func TestASaleOverAFailoverBySentinelSellsEachUnitOnce(t *testing.T) {
 		t.Fatalf("reconcile: %+v, %v", audit, err)
 	}
 	sold := tills[0].sold.Load() + tills[1].sold.Load()
-	t.Logf("%d were sold, of which the ledger refused %d; the epoch is %d", sold, refused.Load(), mark.Epoch)
-	if sold > total || sold < total-refused.Load() {
-		t.Errorf("%d of %d were sold, and the ledger has refused %d", sold, total, refused.Load())
+	t.Logf("%d were sold, of which the ledger refused %d; the epoch is %d", sold, sale.refused.Load(), mark.Epoch)
+	if sold > total || sold < total-sale.refused.Load() {
+		t.Errorf("%d of %d were sold, and the ledger has refused %d", sold, total, sale.refused.Load())
 	}
 	for _, s := range tills {
 		s.agrees(total-sold, 0, sold)
