@@ -20,9 +20,10 @@
 //	server.Restart()
 //
 // [NewRedisPair] is a primary and a replica whose link may be cut,
-// [NewRedisSentinel] fails over between them, and [NewRedisCluster] moves slots
-// under the feet of its clients. [NewRedisClock] has a clock that jumps, and
-// [RedisServer.RestartCut] loses the last writes.
+// [NewRedisFailover] puts one client before them, [NewRedisSentinel] fails over
+// between them, and [NewRedisCluster] moves slots under the feet of its clients.
+// [NewRedisClock] has a clock that jumps, and [RedisServer.RestartCut] loses the
+// last writes.
 //
 // [Start] gives a child process of the test's own (another role of the same
 // test binary by [Role] and [Command], or an example built by [Build]) the

@@ -1,16 +1,12 @@
 package journal_test
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/firstcome/firstcome/internal/testenv"
 	"github.com/firstcome/firstcome/outbox/journal"
@@ -19,25 +15,16 @@ import (
 	"github.com/firstcome/firstcome/stock/redisstock"
 )
 
-// couple is a shop on a primary with a replica; its client speaks to whichever of
-// them is in charge, as through a proxy.
+// couple is a shop on a primary with a replica.
 type couple struct {
-	*testenv.RedisPair
+	*testenv.RedisFailover
 	*shop
-	client *redis.Client
-	addr   atomic.Value // of the one in charge
 }
 
 func newCouple(t *testing.T, books stock.Ledger) *couple {
 	t.Helper()
-	c := &couple{RedisPair: testenv.NewRedisPair(t)}
-	c.addr.Store(c.Primary.Addr())
-	c.client = c.Primary.Client(t, func(o *redis.Options) {
-		o.Dialer = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, c.addr.Load().(string))
-		}
-	})
-	c.shop = newShop(t, c.client, books, 0)
+	c := &couple{RedisFailover: testenv.NewRedisFailover(t)}
+	c.shop = newShop(t, c.Client, books, 0)
 	return c
 }
 
@@ -47,24 +34,7 @@ func (c *couple) clockAhead(t *testing.T) {
 	t.Helper()
 	key := fmt.Sprintf("fc:stock:1:{%x}:journal", stock.NewID(c.pool.SKU, "", [16]byte{}).PoolPart())
 	last := fmt.Sprint(time.Now().Add(time.Hour).UnixMilli(), "-0")
-	ok(t, c.client.Do(t.Context(), "XSETID", key, last).Err())
-}
-
-// failOver promotes the replica, which lacks all that lost has written.
-func (c *couple) failOver(t *testing.T, lost func()) {
-	t.Helper()
-	c.WaitInSync(t)
-	c.Replica.Stop()
-	c.CutLink(t)
-	lost()
-	c.Primary.Kill()
-	c.Replica.Cont()
-	c.Promote(t)
-	c.addr.Store(c.Replica.Addr())
-	until(t, "the client speaks to the promoted one", func() bool {
-		info, err := c.client.InfoMap(t.Context(), "replication").Result()
-		return err == nil && info["Replication"]["role"] == "master"
-	})
+	ok(t, c.Client.Do(t.Context(), "XSETID", key, last).Err())
 }
 
 // overtaken lets a relay publish four events of which three are then lost in a
@@ -87,7 +57,7 @@ func (c *couple) overtaken(t *testing.T, cut, after func()) []outboxtest.Sent {
 		}
 	}
 	write(0, 1)
-	c.failOver(t, func() {
+	c.FailOver(t, func() {
 		cut()
 		write(1, 4)
 		start(t, c.reader(), outboxtest.BatchRecorder{Recorder: r}, journal.These(c.pool.SKU), journal.Options{PublishTimeout: time.Minute})
@@ -133,7 +103,7 @@ func TestRedis_WhatHasTheNumbersOfALostEventIsPublishedAndNotTrimmedForIt(t *tes
 	c, fresh := newCouple(t, nil), map[string]bool{}
 	c.clockAhead(t) // so that even the stream IDs come again
 	sent := c.overtaken(t, func() {}, func() {
-		store, err := redisstock.New(c.client, nil, redisstock.JournalRelayed(0), nil) // a process that knows of no loss
+		store, err := redisstock.New(c.Client, nil, redisstock.JournalRelayed(0), nil) // a process that knows of no loss
 		ok(t, err)
 		for i := range 3 {
 			hold, err := (&shop{t, store, c.pool}).reserve(fmt.Sprint("new ", i))

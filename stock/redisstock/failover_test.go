@@ -6,55 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/firstcome/firstcome/internal/testenv"
 	"github.com/firstcome/firstcome/stock"
 	"github.com/firstcome/firstcome/stock/redisstock"
 )
-
-// couple is a primary and its replica, and a client that speaks to whichever of
-// them is in charge, as through a proxy.
-type couple struct {
-	*testenv.RedisPair
-	client *redis.Client
-	addr   atomic.Value // of the one in charge
-}
-
-func newCouple(t *testing.T) *couple {
-	t.Helper()
-	c := &couple{RedisPair: testenv.NewRedisPair(t)}
-	c.addr.Store(c.Primary.Addr())
-	c.client = c.Primary.Client(t, func(o *redis.Options) {
-		o.Dialer = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, c.addr.Load().(string))
-		}
-	})
-	return c
-}
-
-// failOver promotes the replica, which lacks all that lost has written.
-func (c *couple) failOver(t *testing.T, lost func()) {
-	t.Helper()
-	c.WaitInSync(t)
-	c.Replica.Stop()
-	c.CutLink(t)
-	lost()
-	c.Primary.Kill()
-	c.Replica.Cont()
-	c.Promote(t)
-	c.addr.Store(c.Replica.Addr())
-	until(t, "the client speaks to the promoted one", func() bool {
-		info, err := c.client.InfoMap(t.Context(), "replication").Result()
-		return err == nil && info["Replication"]["role"] == "master"
-	})
-}
 
 // mustBeShut is mustBeFenced for the calls that are not about a reservation, too.
 func (s *stand) mustBeShut(ids ...stock.ID) {
@@ -85,14 +45,14 @@ func (s *stand) mustBeShut(ids ...stock.ID) {
 
 func TestAPromotedReplicaThatLacksAcknowledgedHoldsSellsNothingToWhoSawThem(t *testing.T) {
 	t.Parallel()
-	c := newCouple(t)
-	s := newStand(t, mustStore(t, c.client, nil, nil), c.client, func(p *stock.Pool) { p.Total = 4 })
+	c := testenv.NewRedisFailover(t)
+	s := newStand(t, mustStore(t, c.Client, nil, nil), c.Client, func(p *stock.Pool) { p.Total = 4 })
 	kept := s.hold("ann").ID
 	if _, err := s.confirm(t.Context(), kept); err != nil {
 		t.Fatal(err)
 	}
 	var lost []stock.ID
-	c.failOver(t, func() {
+	c.FailOver(t, func() {
 		for _, buyer := range []string{"bob", "cay", "dan"} {
 			lost = append(lost, s.hold(buyer).ID)
 		}
@@ -111,8 +71,8 @@ func TestAPromotedReplicaThatLacksAcknowledgedHoldsSellsNothingToWhoSawThem(t *t
 // and returns how many were sold.
 func resold(t *testing.T, without bool) int {
 	t.Helper()
-	c := newCouple(t)
-	store := mustStore(t, c.client, nil, nil)
+	c := testenv.NewRedisFailover(t)
+	store := mustStore(t, c.Client, nil, nil)
 	if without {
 		for _, script := range []string{"reserve", "change"} {
 			if err := redisstock.Mutate(store, script, " or tonumber(seq) < tonumber(ARGV[2])", ""); err != nil {
@@ -120,7 +80,7 @@ func resold(t *testing.T, without bool) int {
 			}
 		}
 	}
-	s := newStand(t, store, c.client, func(p *stock.Pool) { p.Total = 2 })
+	s := newStand(t, store, c.Client, func(p *stock.Pool) { p.Total = 2 })
 	sold := 0
 	sell := func(buyer string) {
 		hold, err := store.Reserve(t.Context(), s.ask(buyer))
@@ -133,7 +93,7 @@ func resold(t *testing.T, without bool) int {
 			t.Errorf("got %+v, %v", hold, err)
 		}
 	}
-	c.failOver(t, func() { sell("ann"); sell("bob") })
+	c.FailOver(t, func() { sell("ann"); sell("bob") })
 	sell("cay")
 	sell("dan")
 	return sold
@@ -151,10 +111,10 @@ func TestALossyFailoverWouldSellFourOfTwoUnitsWithoutTheFence(t *testing.T) {
 	}
 }
 
-// coupleShop is a shop on a couple.
-func coupleShop(t *testing.T, c *couple, total int64) *shop {
+// pairShop is a shop on a pair.
+func pairShop(t *testing.T, c *testenv.RedisFailover, total int64) *shop {
 	t.Helper()
-	return newShop(t, c.client, newLedger(t, nil), nil, func(p *stock.Pool) { p.Total = total })
+	return newShop(t, c.Client, newLedger(t, nil), nil, func(p *stock.Pool) { p.Total = total })
 }
 
 // newcomer is the same shop in a process that has just started.
@@ -167,11 +127,11 @@ func (s *shop) newcomer() *shop {
 
 func TestAPromotedReplicaIsRebuiltFromTheLedgerAndTheRestIsSoldOnce(t *testing.T) {
 	t.Parallel()
-	c := newCouple(t)
-	s := coupleShop(t, c, 7)
+	c := testenv.NewRedisFailover(t)
+	s := pairShop(t, c, 7)
 	ann, bob := s.sold("ann"), s.order("bob")
 	var cay, dan, eve, fay stock.Hold
-	c.failOver(t, func() {
+	c.FailOver(t, func() {
 		if err := s.sell(bob.ID); err != nil { // the order outlives its store's memory
 			t.Fatal(err)
 		}
@@ -218,10 +178,10 @@ func TestAPromotedReplicaIsRebuiltFromTheLedgerAndTheRestIsSoldOnce(t *testing.T
 
 func TestAProcessThatHasJustStartedIsStoppedByTheLedgersMark(t *testing.T) {
 	t.Parallel()
-	c := newCouple(t)
-	s := coupleShop(t, c, 3)
+	c := testenv.NewRedisFailover(t)
+	s := pairShop(t, c, 3)
 	s.sold("ann")
-	c.failOver(t, func() {
+	c.FailOver(t, func() {
 		s.sold("bob")
 		s.hold("cay")
 		s.runUntilMarked() // from here on the ledger knows how far the pool had come
@@ -242,10 +202,10 @@ func TestAProcessThatHasJustStartedIsStoppedByTheLedgersMark(t *testing.T) {
 
 func TestAProcessThatKnowsOfNoLossIsStoppedByTheLedgerWhenItSells(t *testing.T) {
 	t.Parallel()
-	c := newCouple(t)
-	s := coupleShop(t, c, 3)
+	c := testenv.NewRedisFailover(t)
+	s := pairShop(t, c, 3)
 	s.sold("ann")
-	c.failOver(t, func() {
+	c.FailOver(t, func() {
 		s.sold("bob")
 		s.sold("cay") // Run has told the ledger's mark nothing
 	})
