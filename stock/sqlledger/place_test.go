@@ -194,3 +194,24 @@ func TestPlace_TwoTransactionsOfOneIDAreOneOrder(t *testing.T) {
 		}
 	})
 }
+
+func TestReservation_TheDatabaseItselfRefusesWhatCannotBe(t *testing.T) {
+	each(t, nil, func(t *testing.T, e *env) {
+		e.open(t, "ticket", 100)
+		e.placed(t, "ticket", 1, 3)
+		for _, wrong := range []string{
+			"UPDATE firstcome_stock_reservation SET state = 'lost'",
+			"UPDATE firstcome_stock_reservation SET quantity = -1",
+			"UPDATE firstcome_stock_reservation SET released_units = -1",
+			"UPDATE firstcome_stock_reservation SET released_units = 4",
+			"UPDATE firstcome_stock_sold SET sold = total + 1",
+			"UPDATE firstcome_stock_sold SET sold = -1",
+			"UPDATE firstcome_stock_sold SET total = -1",
+		} {
+			if _, err := e.db.ExecContext(t.Context(), wrong); err == nil {
+				t.Errorf("%s: no error", wrong)
+			}
+		}
+		e.audit(t, "ticket", 3, 0)
+	})
+}

@@ -12,8 +12,8 @@ import (
 type statements struct {
 	// place inserts a row if the pool is in the order's epoch and not retired,
 	// which it locks until the transaction ends (PostgreSQL: by one of the
-	// pool's gates). It changes nothing where the ID
-	// stands already, nor where the epoch is another or is being ended.
+	// pool's gates). It changes nothing where the ID stands already, nor where
+	// the epoch is another or is being ended.
 	// Arguments: id, sku, buyer, quantity, expires, epoch, stripe, asked,
 	// released, released units, sku, epoch.
 	place string

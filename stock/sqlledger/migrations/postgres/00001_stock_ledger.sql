@@ -58,10 +58,8 @@ CREATE TABLE firstcome_stock_sold (
 -- "quantity" is what was asked for, of which "released_units" were given back
 -- when a part was sold. In a pool with items "asked" and "released" say the same
 -- by item, as in 0:2,3:1 (two of the first, one of the fourth); else they are ''.
--- "state" is held, sold, cancelled, expired, returned or void. There is no CHECK
--- that says so, nor any other: PostgreSQL reads each anew from its stored text in
--- every statement that writes, which took a quarter of an order's insert. No
--- index but the primary key, so that a sale changes none.
+-- One CHECK for all, since PostgreSQL reads each anew from its stored text in every
+-- statement that writes. No index but the primary key, so that a sale changes none.
 CREATE TABLE firstcome_stock_reservation (
     id             text COLLATE "C" PRIMARY KEY,
     sku            text COLLATE "C" NOT NULL,
@@ -73,7 +71,10 @@ CREATE TABLE firstcome_stock_reservation (
     state          text COLLATE "C" NOT NULL,
     asked          text COLLATE "C" NOT NULL,
     released       text COLLATE "C" NOT NULL,
-    released_units bigint NOT NULL
+    released_units bigint NOT NULL,
+    CONSTRAINT firstcome_stock_reservation_is_whole CHECK (
+        released_units >= 0 AND released_units <= quantity
+        AND state IN ('held', 'sold', 'cancelled', 'expired', 'returned', 'void'))
 ) WITH (fillfactor = 85);
 
 -- +goose Down
