@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -97,14 +98,15 @@ func readError(err error) error {
 // in the background that the client leaves, and with it the handler's context.
 type bodyWatch struct {
 	timer *time.Timer
-	fired chan struct{}
+	fired sync.WaitGroup
 	err   error // of setting the deadline
 }
 
 func watchBody(w http.ResponseWriter, limit time.Duration) *bodyWatch {
-	b := &bodyWatch{fired: make(chan struct{})}
+	b := new(bodyWatch)
+	b.fired.Add(1)
 	b.timer = time.AfterFunc(limit, func() {
-		defer close(b.fired)
+		defer b.fired.Done()
 		b.err = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 	})
 	return b
@@ -117,7 +119,7 @@ func (b *bodyWatch) end() (late bool, unable error) {
 	if b.timer.Stop() {
 		return false, nil
 	}
-	<-b.fired
+	b.fired.Wait()
 	return true, b.err
 }
 
