@@ -44,7 +44,7 @@ func (m *idempotent) readBody(w http.ResponseWriter, r *http.Request) ([]byte, e
 	body, err := readAll(http.MaxBytesReader(w, r.Body, m.opts.MaxBody), r.ContentLength)
 	if late, unable := watch.end(); late {
 		if unable != nil {
-			m.meter.tell(r, slog.LevelWarn, "a slow body could be refused only after it had come: the ResponseWriter takes no read deadline", unable)
+			m.meter.tell(r, slog.LevelWarn, "it was slow, and could not be interrupted: the ResponseWriter takes no read deadline", unable)
 		}
 		return nil, errBodyLate
 	}
@@ -61,7 +61,7 @@ func readAll(body io.Reader, announced int64) ([]byte, error) {
 	for {
 		n, err := body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		if err == io.EOF { //nolint:errorlint // one that is wrapped, as by a decoder, is no proper end
+		if err == io.EOF { // one that is wrapped, as by a decoder, is no proper end
 			return buf, nil
 		}
 		if err != nil {
@@ -136,9 +136,9 @@ func (m *idempotent) refuseBody(w http.ResponseWriter, r *http.Request, err erro
 			w.Header().Set("Connection", "close")
 		}
 	case errors.Is(err, errBodyTaken):
-		m.meter.tell(r, slog.LevelError, "requests are refused since nobody knows what they say", err)
+		m.meter.tell(r, slog.LevelError, "outer middleware has read it", err)
 	case errors.Is(err, errNoLength):
-		m.meter.tell(r, slog.LevelWarn, "a request was refused since nobody knows what it says", err)
+		m.meter.tell(r, slog.LevelWarn, "it was empty and of unknown length", err)
 	default:
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTime)) // where it can be
 	}

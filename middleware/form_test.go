@@ -47,10 +47,10 @@ func TestForm_ParsedOutsideIsComparedAndReachesTheHandler(t *testing.T) {
 			pay := func(amount string, replayed bool) (int, string) {
 				form := url.Values{"amount": {amount}, "csrf": {"token"}, "pad": {strings.Repeat("p", c.pad)}}
 				resp, body := sent(t, s, "k", form.Encode(), formed, c.edit)
-				if (resp.Header.Get("Idempotent-Replayed") == "true") != replayed {
+				if (resp.header.Get("Idempotent-Replayed") == "true") != replayed {
 					t.Errorf("amount %s: replayed %v, want %v", amount, !replayed, replayed)
 				}
-				return resp.StatusCode, body
+				return resp.status, body
 			}
 			if status, body := pay("1", false); status != 200 || body != "paid 1" {
 				t.Errorf("first: %d %s", status, body)
@@ -70,11 +70,11 @@ func TestForm_ParsedOutsideIsAnotherPayloadThanItsRawBytes(t *testing.T) {
 	g := newRig(t, rigOptions{}, paid)
 	outside, inside := listen(t, csrf(g.handler)), listen(t, g.handler)
 	const form = "amount=1&csrf=token"
-	if resp, body := sent(t, outside, "k", form, formed); resp.StatusCode != 200 {
-		t.Errorf("parsed: %d %s", resp.StatusCode, body)
+	if resp, body := sent(t, outside, "k", form, formed); resp.status != 200 {
+		t.Errorf("parsed: %d %s", resp.status, body)
 	}
-	if resp, body := sent(t, inside, "k", form, formed); resp.StatusCode != 422 {
-		t.Errorf("raw: %d %s", resp.StatusCode, body)
+	if resp, body := sent(t, inside, "k", form, formed); resp.status != 422 {
+		t.Errorf("raw: %d %s", resp.status, body)
 	}
 }
 
@@ -82,11 +82,11 @@ func TestForm_ParsedOutsideMayComeInAnotherOrder(t *testing.T) {
 	g := newRig(t, rigOptions{}, paid)
 	s := listen(t, csrf(g.handler))
 	sent(t, s, "k", "amount=1&csrf=token&amount=2", formed)
-	if resp, _ := sent(t, s, "k", "csrf=token&amount=1&amount=2", formed); resp.Header.Get("Idempotent-Replayed") != "true" {
-		t.Errorf("names in another order: %d", resp.StatusCode)
+	if resp, _ := sent(t, s, "k", "csrf=token&amount=1&amount=2", formed); resp.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("names in another order: %d", resp.status)
 	}
-	if resp, _ := sent(t, s, "k", "csrf=token&amount=2&amount=1", formed); resp.StatusCode != 422 {
-		t.Errorf("values in another order: %d", resp.StatusCode)
+	if resp, _ := sent(t, s, "k", "csrf=token&amount=2&amount=1", formed); resp.status != 422 {
+		t.Errorf("values in another order: %d", resp.status)
 	}
 }
 
@@ -129,15 +129,15 @@ func TestForm_FilesParsedOutsideAreComparedByTheirContent(t *testing.T) {
 				}
 				g.handler.ServeHTTP(w, r)
 			}))
-			send := func(boundary, amount, fileName, content, behind string) (*http.Response, string) {
+			send := func(boundary, amount, fileName, content, behind string) (reply, string) {
 				body, edit := upload(t, boundary, amount, fileName, content, behind)
 				return sent(t, s, strings.ReplaceAll(name, " ", "-"), body, edit)
 			}
-			if resp, body := send("one", "1", "a.txt", file, ""); resp.StatusCode != 200 || body != fmt.Sprintf("1 %d <nil>", len(file)) {
-				t.Errorf("first: %d %s", resp.StatusCode, body)
+			if resp, body := send("one", "1", "a.txt", file, ""); resp.status != 200 || body != fmt.Sprintf("1 %d <nil>", len(file)) {
+				t.Errorf("first: %d %s", resp.status, body)
 			}
-			if resp, _ := send("another", "1", "a.txt", file, ""); resp.Header.Get("Idempotent-Replayed") != "true" {
-				t.Errorf("another boundary: %d", resp.StatusCode)
+			if resp, _ := send("another", "1", "a.txt", file, ""); resp.header.Get("Idempotent-Replayed") != "true" {
+				t.Errorf("another boundary: %d", resp.status)
 			}
 			for difference, s := range map[string][4]string{
 				"amount":              {"2", "a.txt", file, ""},
@@ -148,8 +148,8 @@ func TestForm_FilesParsedOutsideAreComparedByTheirContent(t *testing.T) {
 				"no content":          {"1", "a.txt", "", ""},
 				"amount in its place": {file, "a.txt", "1", ""},
 			} {
-				if resp, body := send("one", s[0], s[1], s[2], s[3]); resp.StatusCode != 422 {
-					t.Errorf("another %s: %d %.40s", difference, resp.StatusCode, body)
+				if resp, body := send("one", s[0], s[1], s[2], s[3]); resp.status != 422 {
+					t.Errorf("another %s: %d %.40s", difference, resp.status, body)
 				}
 			}
 		})
@@ -165,20 +165,20 @@ func TestForm_ParsedOutsideAboveTheLimitIs413(t *testing.T) {
 		return rest + strings.Repeat("x", size-len(rest))
 	}
 	body, edit := upload(t, "b", "1", "a.txt", strings.Repeat("x", 1000), "")
-	for name, do := range map[string]func() (*http.Response, string){
-		"values": func() (*http.Response, string) { return sent(t, s, "k", form(1010), formed, chunked) },
-		"many values": func() (*http.Response, string) {
+	for name, do := range map[string]func() (reply, string){
+		"values": func() (reply, string) { return sent(t, s, "k", form(1010), formed, chunked) },
+		"many values": func() (reply, string) {
 			return sent(t, s, "k", form(100)+strings.Repeat("&", 10)+strings.Repeat("&=", 1000), formed, chunked)
 		},
-		"file":         func() (*http.Response, string) { return sent(t, s, "k", body, edit, chunked) },
-		"as announced": func() (*http.Response, string) { return sent(t, s, "k", form(1001), formed) },
+		"file":         func() (reply, string) { return sent(t, s, "k", body, edit, chunked) },
+		"as announced": func() (reply, string) { return sent(t, s, "k", form(1001), formed) },
 	} {
-		if resp, body := do(); resp.StatusCode != 413 || memory.Len() != 0 {
-			t.Errorf("%s: %d %s, %d records", name, resp.StatusCode, body, memory.Len())
+		if resp, body := do(); resp.status != 413 || memory.Len() != 0 {
+			t.Errorf("%s: %d %s, %d records", name, resp.status, body, memory.Len())
 		}
 	}
-	if resp, body := sent(t, s, "k", form(1000), formed, chunked); resp.StatusCode != 200 {
-		t.Errorf("just the limit: %d %s", resp.StatusCode, body)
+	if resp, body := sent(t, s, "k", form(1000), formed, chunked); resp.status != 200 {
+		t.Errorf("just the limit: %d %s", resp.status, body)
 	}
 }
 
@@ -193,8 +193,8 @@ func TestForm_FileThatIsGoneIsRefused(t *testing.T) {
 		g.handler.ServeHTTP(w, r)
 	}))
 	body, edit := upload(t, "b", "1", "a.txt", strings.Repeat("x", 100<<10), "")
-	if resp, answer := sent(t, s, "k", body, edit); resp.StatusCode != 500 || !strings.Contains(answer, "body-consumed") || memory.Len() != 0 {
-		t.Errorf("%d %s, %d records", resp.StatusCode, answer, memory.Len())
+	if resp, answer := sent(t, s, "k", body, edit); resp.status != 500 || !strings.Contains(answer, "body-consumed") || memory.Len() != 0 {
+		t.Errorf("%d %s, %d records", resp.status, answer, memory.Len())
 	}
 }
 
@@ -205,11 +205,11 @@ func TestForm_UnparsedBodyOfAnotherTypeStaysRaw(t *testing.T) {
 		g.handler.ServeHTTP(w, r)
 	}))
 	json := header("Content-Type", "application/json")
-	if resp, body := sent(t, s, "k", `{"amount":1}`, json); resp.StatusCode != 201 || body != `made {"amount":1}` {
-		t.Errorf("%d %s", resp.StatusCode, body)
+	if resp, body := sent(t, s, "k", `{"amount":1}`, json); resp.status != 201 || body != `made {"amount":1}` {
+		t.Errorf("%d %s", resp.status, body)
 	}
-	if resp, _ := sent(t, s, "k", `{"amount":2}`, json); resp.StatusCode != 422 {
-		t.Errorf("another payload: %d", resp.StatusCode)
+	if resp, _ := sent(t, s, "k", `{"amount":2}`, json); resp.status != 422 {
+		t.Errorf("another payload: %d", resp.status)
 	}
 }
 
@@ -226,14 +226,14 @@ func TestForm_OfPartsThatOuterMiddlewareHasReadItselfIsCompared(t *testing.T) {
 		}
 		g.handler.ServeHTTP(w, r)
 	}))
-	pay := func(amount string) (*http.Response, string) {
+	pay := func(amount string) (reply, string) {
 		body := "--b\r\nContent-Disposition: form-data; name=\"amount\"\r\n\r\n" + amount + "\r\n--b--\r\n"
 		return sent(t, s, "k", body, header("Content-Type", "multipart/form-data; boundary=b"))
 	}
-	if resp, body := pay("1"); resp.StatusCode != 200 || body != "[1]" {
-		t.Errorf("first: %d %s", resp.StatusCode, body)
+	if resp, body := pay("1"); resp.status != 200 || body != "[1]" {
+		t.Errorf("first: %d %s", resp.status, body)
 	}
-	if resp, body := pay("2"); resp.StatusCode != 422 {
-		t.Errorf("another amount: %d %s", resp.StatusCode, body)
+	if resp, body := pay("2"); resp.status != 422 {
+		t.Errorf("another amount: %d %s", resp.status, body)
 	}
 }

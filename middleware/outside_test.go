@@ -28,11 +28,11 @@ func TestOutside_TrailerAnnouncedThereLeavesReplayOn(t *testing.T) {
 	}))
 	for _, replayed := range []string{"", "true"} {
 		resp, body := sent(t, s, "k", "b")
-		if resp.StatusCode != 201 || body != "made b" || resp.Header.Get("Idempotent-Replayed") != replayed {
-			t.Errorf("%d %s", resp.StatusCode, body)
+		if resp.status != 201 || body != "made b" || resp.header.Get("Idempotent-Replayed") != replayed {
+			t.Errorf("%d %s", resp.status, body)
 		}
-		if resp.Trailer.Get("Server-Timing") != "app;dur=1" || resp.Trailer.Get("X-Sum") != "1" {
-			t.Errorf("trailers %v", resp.Trailer)
+		if resp.trailer.Get("Server-Timing") != "app;dur=1" || resp.trailer.Get("X-Sum") != "1" {
+			t.Errorf("trailers %v", resp.trailer)
 		}
 	}
 	g.wantRuns(1)
@@ -112,8 +112,8 @@ func TestOutside_CompressionFitsEachClientWhicheverCameFirst(t *testing.T) {
 				var first string
 				for _, encoding := range order {
 					resp, body := sent(t, s, "k", "b", header("Accept-Encoding", encoding))
-					if resp.Header.Get("Content-Encoding") == "gzip" != (encoding == "gzip") {
-						t.Errorf("%s: Content-Encoding %q", encoding, resp.Header.Get("Content-Encoding"))
+					if resp.header.Get("Content-Encoding") == "gzip" != (encoding == "gzip") {
+						t.Errorf("%s: Content-Encoding %q", encoding, resp.header.Get("Content-Encoding"))
 					}
 					if encoding == "gzip" {
 						body = unpacked(t, body)

@@ -72,11 +72,11 @@ func TestBody_ThatTricklesIsRefusedInTimeAndTheConnectionClosed(t *testing.T) {
 			conn.write(slowHead + c.head)
 			go conn.trickle(c.bytes)
 			resp := conn.answer()
-			if resp.StatusCode == http.StatusContinue {
+			if resp.status == http.StatusContinue {
 				resp = conn.answer()
 			}
-			if resp.StatusCode != 408 || !resp.Close {
-				t.Errorf("%d, Connection %q", resp.StatusCode, resp.Header.Get("Connection"))
+			if resp.status != 408 || !resp.closed {
+				t.Errorf("%d, Connection %q", resp.status, resp.header.Get("Connection"))
 			}
 			if took := time.Since(begin); took < 150*time.Millisecond || took > patience {
 				t.Errorf("answered after %v", took)
@@ -108,8 +108,8 @@ func TestBody_ThatIsTooLargeAndTricklesIsRefusedAllTheSame(t *testing.T) {
 			conn := dial(t, start(t, g.handler, func(*httptest.Server) {}))
 			conn.write(slowHead + head)
 			go conn.trickle("1\r\nx\r\n")
-			if resp := conn.answer(); resp.StatusCode != 413 {
-				t.Errorf("%d", resp.StatusCode)
+			if resp := conn.answer(); resp.status != 413 {
+				t.Errorf("%d", resp.status)
 			}
 		})
 	}
@@ -131,8 +131,8 @@ func TestBody_ItsTimeoutHarmsNeitherTheHandlerNorTheNextRequestOfTheConnection(t
 		conn.write(fmt.Sprintf("POST /orders HTTP/1.1\r\nHost: x\r\nX-Buyer: a\r\nIdempotency-Key: k%d\r\nContent-Length: 4\r\n\r\n", i))
 		time.Sleep(timeout / 3)
 		conn.write("body")
-		if resp := conn.answer(); resp.StatusCode != 201 || resp.Close {
-			t.Fatalf("request %d: %d, closed %v", i, resp.StatusCode, resp.Close)
+		if resp := conn.answer(); resp.status != 201 || resp.closed {
+			t.Fatalf("request %d: %d, closed %v", i, resp.status, resp.closed)
 		}
 		time.Sleep(2 * timeout)
 	}
@@ -162,11 +162,11 @@ func TestBody_ThatTricklesOnHTTP2IsRefusedAlone(t *testing.T) {
 		}
 	}()
 	resp, answer := sent(t, s, "slow", "", func(r *http.Request) { r.Body, r.ContentLength = slow, -1 })
-	if resp.StatusCode != 408 || resp.ProtoMajor != 2 {
-		t.Errorf("%s: %d %s", resp.Proto, resp.StatusCode, answer)
+	if resp.status != 408 || resp.proto != 2 {
+		t.Errorf("HTTP/%d: %d %s", resp.proto, resp.status, answer)
 	}
-	if resp, _ := sent(t, s, "k", "body"); resp.StatusCode != 201 {
-		t.Errorf("the next: %d", resp.StatusCode)
+	if resp, _ := sent(t, s, "k", "body"); resp.status != 201 {
+		t.Errorf("the next: %d", resp.status)
 	}
 	if opened.Load() != 1 {
 		t.Errorf("%d connections", opened.Load())

@@ -53,6 +53,6 @@ func (t *telemetry) tell(r *http.Request, level slog.Level, what string, err err
 	if now-last < int64(time.Second) || !t.lastLog.CompareAndSwap(last, now) {
 		return
 	}
-	t.log.LogAttrs(r.Context(), level, "middleware: "+what,
-		slog.String("method", r.Method), slog.String("route", r.Pattern), slog.Any("error", err))
+	t.log.LogAttrs(r.Context(), level, "middleware: a body was refused",
+		slog.String("why", what), slog.String("method", r.Method), slog.String("route", r.Pattern), slog.Any("error", err))
 }
