@@ -18,8 +18,8 @@ build: ## compile everything
 	cd bench && $(GO) build -o /dev/null ./...
 
 .PHONY: test
-test: ## run the tests; those of servers that are not installed are skipped
-	$(GO) test $(TEST_FLAGS) ./...
+test: ## run the tests, and say what was skipped since a server is not installed
+	@$(GO) run ./internal/testenv/cmd/tests $(TEST_FLAGS) ./...
 
 # One package at a time: each starts servers of its own, and under the race
 # detector two of them at once leave neither the time its holds and leases allow.

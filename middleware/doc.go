@@ -46,6 +46,9 @@
 //	no-principal                403  the scope or key function could not tell who asks
 //	body-too-large              413
 //	body-unreadable, invalid    400
+//	body-timeout                408  slower than IdempotencyOptions.BodyTimeout or the server's ReadTimeout
+//	length-required             411  an empty body whose length was not announced
+//	body-consumed               500  outer middleware has read the body: see below
 //	sold-out                    409
 //	all-held                    409  Retry-After: the next hold's end
 //	buyer-limit                 409  "remaining": units
@@ -64,6 +67,26 @@
 // Retry-After is rounded up and spread upwards, so that those who were refused
 // together don't return together.
 //
+// # Bodies
+//
+// The body is read before the handler runs: to its end, whatever length was
+// announced, up to MaxBody and for BodyTimeout at most. It is compared as raw
+// bytes: JSON with other whitespace is another payload. Turnaway, Admission and
+// the handler each find it whole, with its true length.
+//
+// Outer middleware may put another body in its place, as one that unpacks it
+// does: then that is what counts. It may parse a form (a CSRF token, a method
+// override): then the form is compared, in any order of its names, with its files
+// by their content, and the handler finds it parsed. Where it has read the body
+// and left neither, the request is refused and the log told: all payloads would
+// be one. Have it put the body back, or stand inside.
+//
+// The server needs a ReadTimeout all the same: what is refused before the body is
+// read, as a missing key, leaves the rest of it to net/http.
+//
+// What outer middleware has set of an answer's header is said anew on a replay.
+// Of this answer only that counts and is kept which the handler has set.
+//
 // # Keys
 //
 // The Idempotency-Key header holds one key in quotes, as the draft has it, or
@@ -81,8 +104,6 @@
 //
 // # Limits
 //
-//   - The body is read before the handler runs, up to MaxBody, and compared as
-//     raw bytes: JSON with other whitespace is another payload.
 //   - Of the stored headers an allow-list is replayed; Set-Cookie, Date,
 //     hop-by-hop, trace and rate limit fields are not.
 //   - Below the cap an answer is buffered: Flush does nothing, Hijack is not

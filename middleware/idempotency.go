@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/firstcome/firstcome/idempotency"
 )
@@ -16,7 +18,8 @@ const (
 	replayedHeader = "Idempotent-Replayed"
 	bypassedHeader = "Idempotency-Bypassed"
 
-	defaultMaxBody = 1 << 20
+	defaultMaxBody     = 1 << 20
+	defaultBodyTimeout = 30 * time.Second
 )
 
 // IdempotencyOptions tunes [Idempotency]; nil and zero fields take the defaults.
@@ -29,9 +32,17 @@ type IdempotencyOptions struct {
 	Methods []string
 	// MaxKeyLength is the most bytes of a key, up to and by default 255.
 	MaxKeyLength int
-	// MaxBody is the most bytes of a request's body; default 1 MiB. Above it
-	// the answer is 413. The body is held in memory while the handler runs.
+	// MaxBody is the most bytes of a request's body, as the handler would read
+	// it; default 1 MiB. Above it the answer is 413. The body is held in memory
+	// while the handler runs.
 	MaxBody int64
+	// BodyTimeout is how long the whole body may take to arrive; default 30 s.
+	// Then the answer is 408, nothing is claimed, and on HTTP/1 the connection is
+	// closed. A shorter ReadTimeout of the server stays in force. Where outer
+	// middleware wraps the ResponseWriter without Unwrap, a body that comes
+	// slowly can't be interrupted: it is refused when it has come, and Logger is
+	// told.
+	BodyTimeout time.Duration
 	// MaxStored is the most bytes of an answer's body that are held back and
 	// stored; default and at most what the keeper keeps. Beyond it bytes flow
 	// to the client at once, and later attempts get 409 result-not-kept.
@@ -49,17 +60,22 @@ type IdempotencyOptions struct {
 	// Where it returns an error and the key was never seen, [WriteError] answers
 	// with it, and nothing is claimed or written: a crowd of losers costs one
 	// look each. A key that was seen gets its own answer. Turnaway must be quick
-	// and have no effect; the error must be a refusal that may be repeated.
+	// and have no effect; the error must be a refusal that may be repeated. Where
+	// outer middleware has parsed the form, body is empty and r has the form.
 	Turnaway func(r *http.Request, body []byte) error
 	// Admission stands between Turnaway and the claim, for what those who are
 	// turned away shall not pay: a [RateLimit]. What it refuses leaves its key
-	// unclaimed. The body has been read before it, up to MaxBody. Without
-	// Turnaway put it around the middleware instead, where it costs less.
+	// unclaimed. The body has been read before it, up to MaxBody; it may read it
+	// again, and so may the handler. Without Turnaway put it around the
+	// middleware instead, where it costs less.
 	Admission func(next http.Handler) http.Handler
 	// FailOpen runs requests unprotected while the store can't be reached, with
 	// the header Idempotency-Bypassed: true. Without it they get 503 and
 	// nothing runs. Leave it unset where money moves.
 	FailOpen bool
+	// Logger hears, at most once a second, of requests that were refused since
+	// outer middleware has taken their body; default slog.Default().
+	Logger *slog.Logger
 }
 
 // idempotent is one route's middleware, without its handler.
@@ -111,6 +127,8 @@ func newIdempotent(keeper *idempotency.Keeper, scope func(*http.Request) (string
 	}
 	o.MaxKeyLength = orDefault(o.MaxKeyLength, maxKeySize)
 	o.MaxBody = orDefault(o.MaxBody, defaultMaxBody)
+	o.BodyTimeout = orDefault(o.BodyTimeout, defaultBodyTimeout)
+	m.meter.log = orDefault(o.Logger, m.meter.log)
 	o.MaxStored = orDefault(o.MaxStored, keeper.MaxResult())
 	for _, method := range o.Methods {
 		switch method {
@@ -123,6 +141,8 @@ func newIdempotent(keeper *idempotency.Keeper, scope func(*http.Request) (string
 		return nil, fmt.Errorf("middleware.Idempotency: Options.MaxKeyLength is %d, not from 1 to %d", o.MaxKeyLength, maxKeySize)
 	case o.MaxBody < 0:
 		return nil, fmt.Errorf("middleware.Idempotency: Options.MaxBody is %d", o.MaxBody)
+	case o.BodyTimeout < 0:
+		return nil, fmt.Errorf("middleware.Idempotency: Options.BodyTimeout is %v", o.BodyTimeout)
 	case o.MaxStored < 0 || o.MaxStored > keeper.MaxResult():
 		return nil, fmt.Errorf("middleware.Idempotency: Options.MaxStored is %d, the keeper keeps %d", o.MaxStored, keeper.MaxResult())
 	}
@@ -181,18 +201,26 @@ func (m *idempotent) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	}
 
 	// 3. What does it say? All of it, before anything is claimed.
-	body, err := readBody(w, r, m.opts.MaxBody)
+	said, err := m.readPayload(w, r)
 	if err != nil {
-		WriteError(w, r, err)
+		m.refuseBody(w, r, err)
 		return
 	}
-	v := &visit{next: next, scope: scope, key: key, body: body}
-	v.fingerprint = m.keeper.Fingerprint(body, r.Method, r.URL.EscapedPath(), r.URL.RawQuery)
+	m.visited(w, r, &visit{next: next, scope: scope, key: key, body: said.body, fingerprint: said.fingerprint(m.keeper, r)})
+}
 
-	// 4. Would it be refused in any case?
+// visited takes a request whose payload is known to its answer.
+func (m *idempotent) visited(w http.ResponseWriter, r *http.Request, v *visit) {
+	// 4. Would it be refused in any case? Who looks at the body here, as a form,
+	// say, leaves it to the next.
+	own := r
+	if m.opts.Turnaway != nil || m.admit != nil {
+		own = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
+		withBody(own, v.body)
+	}
 	if m.opts.Turnaway != nil {
-		if refusal := m.opts.Turnaway(r, body); refusal != nil {
-			v.attempt, v.err = m.keeper.BeginIfSeen(r.Context(), scope, key, v.fingerprint)
+		if refusal := m.opts.Turnaway(own, v.body); refusal != nil {
+			v.attempt, v.err = m.keeper.BeginIfSeen(r.Context(), v.scope, v.key, v.fingerprint)
 			if errors.Is(v.err, idempotency.ErrNotSeen) {
 				v.err = refusal
 			}
@@ -210,7 +238,8 @@ func (m *idempotent) serve(w http.ResponseWriter, r *http.Request, next http.Han
 			_ = v.attempt.Claim.Release(r.Context()) // a key that was seen, refused by Admission
 		}
 	}()
-	m.admit.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)))
+	withBody(own, v.body)
+	m.admit.ServeHTTP(w, own)
 }
 
 // visit is a request on its way through.
@@ -269,7 +298,7 @@ func (m *idempotent) bypass(w http.ResponseWriter, r *http.Request, next http.Ha
 
 // run runs the handler under the claim, settles it, and then answers.
 func (m *idempotent) run(w http.ResponseWriter, r *http.Request, next http.Handler, claim *idempotency.Claim, body []byte) {
-	rec := &recorder{w: w, limit: m.opts.MaxStored, flowing: m.opts.Streaming}
+	rec := &recorder{w: w, outer: outsideOf(w.Header()), limit: m.opts.MaxStored, flowing: m.opts.Streaming}
 	returned := false
 	defer func() {
 		if !returned { // a panic, also http.ErrAbortHandler, or Goexit: it goes on after this
@@ -298,13 +327,13 @@ func (m *idempotent) settle(r *http.Request, rec *recorder, claim *idempotency.C
 		_ = claim.Release(ctx)
 	case rec.status >= 500:
 		_ = claim.Abandon(ctx)
-	case mayChange(rec.status, header):
+	case mayChange(rec.status, rec.outer.own(header, "Retry-After")):
 		_ = claim.Release(ctx)
-	case rec.flowing || hasTrailers(header):
+	case rec.flowing || rec.outer.hasTrailers(header):
 		_ = claim.CompleteNotKept(ctx)
 	default:
 		stored := buffers.Get().(*[]byte)
-		*stored = appendStored((*stored)[:0], rec.status, header, rec.body(), m.headers)
+		*stored = appendStored((*stored)[:0], rec.status, header, rec.outer, rec.body(), m.headers)
 		// After an error the bytes may still be on their way: not reused.
 		if err := claim.Complete(ctx, *stored); err == nil {
 			recycle(stored)
@@ -314,11 +343,11 @@ func (m *idempotent) settle(r *http.Request, rec *recorder, claim *idempotency.C
 
 // mayChange tells refusals that the same request may not meet again. A success
 // with Retry-After (202, 303) is none.
-func mayChange(status int, header http.Header) bool {
+func mayChange(status int, retryAfter []string) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout,
 		http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
 	}
-	return status >= 400 && len(header["Retry-After"]) > 0
+	return status >= 400 && len(retryAfter) > 0
 }

@@ -530,6 +530,10 @@ func TestIdempotency_BodyReachesTheHandlerIntact(t *testing.T) {
 		chunked := request("k"+strconv.Itoa(size), body)
 		chunked.ContentLength = -1
 		g.wantAnswer(g.do(request("k"+strconv.Itoa(size), body)), 200, "", false)
+		if size == 0 { // see TestBody_ReadOutsideAndNotPutBackIsRefusedAndLogged
+			g.wantProblem(g.do(chunked), 411, "length-required")
+			continue
+		}
 		g.wantAnswer(g.do(chunked), 200, "", true)
 	}
 }
@@ -541,9 +545,6 @@ func TestIdempotency_BodyAboveTheLimitIsRefusedAndLeavesNoClaim(t *testing.T) {
 	endless.Body, endless.ContentLength = io.NopCloser(zeros{}), -1
 	g.wantProblem(g.do(endless), 413, "body-too-large")
 	g.wantProblem(g.do(request("k", strings.Repeat("x", 101))), 413, "body-too-large")
-	short := request("k", "half")
-	short.ContentLength = 50
-	g.wantProblem(g.do(short), 400, "body-unreadable")
 	if memory.Len() != 0 {
 		t.Fatal("a claim was left")
 	}
@@ -558,17 +559,19 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func TestIdempotency_AbortedUploadLeavesNoClaim(t *testing.T) {
 	memory := idemtest.NewMemory(nil)
 	g := newRig(t, rigOptions{store: memory}, created)
-	r := request("k", "")
-	r.Body, r.ContentLength = io.NopCloser(io.MultiReader(strings.NewReader("half"), failing{})), -1
-	g.wantProblem(g.do(r), 400, "body-unreadable")
+	for _, err := range []error{io.ErrUnexpectedEOF, fmt.Errorf("decode: %w", io.EOF)} {
+		r := request("k", "")
+		r.Body, r.ContentLength = io.NopCloser(io.MultiReader(strings.NewReader("half"), failing{err})), -1
+		g.wantProblem(g.do(r), 400, "body-unreadable")
+	}
 	if memory.Len() != 0 {
 		t.Fatal("a claim was left")
 	}
 }
 
-type failing struct{}
+type failing struct{ err error }
 
-func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func TestIdempotency_HandlerThatOutlivesTheLeaseKeepsItsClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

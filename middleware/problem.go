@@ -109,6 +109,9 @@ var kinds = []kind{
 	row(idempotency.ErrNotKept, 409, "result-not-kept", "The request was executed before; its answer is not kept."),
 	row(idempotency.ErrCorrupt, 500, "record-unreadable", "What is stored for this Idempotency-Key can't be read."),
 	row(errBodyUnread, 400, "body-unreadable", "The body ended early."),
+	row(errBodyLate, 408, "body-timeout", "The body did not arrive in time."),
+	row(errNoLength, 411, "length-required", "An empty body must be announced by Content-Length: 0."),
+	row(errBodyTaken, 500, "body-consumed", "The server has lost the body of this request."),
 	row(stock.ErrInvalid, 400, "invalid", "The request is malformed."),
 	row(idempotency.ErrInvalid, 400, "invalid", "The request is malformed."),
 	row(stock.ErrBusy, 503, "unavailable", unavailableTitle, again, soon),
@@ -235,9 +238,11 @@ func (p *Problem) write(w http.ResponseWriter) {
 		}
 	}
 	h := w.Header()
-	// What the handler has said of another body is not true of this one. The
-	// names stand in their canonical form: most answers of a sale come by here.
-	for _, name := range [...]string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified"} {
+	// What the handler has said of another body is not true of this one; but
+	// Content-Encoding may be that of outer middleware which compresses whatever
+	// comes. The names stand in their canonical form: most answers of a sale come
+	// by here.
+	for _, name := range [...]string{"Content-Length", "Etag", "Last-Modified"} {
 		delete(h, name)
 	}
 	h["Content-Type"] = []string{problemMedia}

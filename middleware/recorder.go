@@ -7,13 +7,14 @@ import (
 )
 
 // recorder holds an answer back until it is stored. From the cap on, on a
-// streaming route, and where trailers are declared, it lets bytes flow.
+// streaming route, and where the handler declares trailers, it lets bytes flow.
 //
 // It is a type of its own rather than a set of hooks: of a writer that holds
 // back, no optional interface of the one below may be reached directly, so
 // there is none to preserve. Deadlines and full duplex go through Unwrap.
 type recorder struct {
 	w       http.ResponseWriter
+	outer   outside
 	limit   int
 	status  int // 0: nothing was said yet
 	flowing bool
@@ -55,7 +56,7 @@ func (r *recorder) WriteHeader(status int) {
 			r.w.WriteHeader(status)
 		}
 	case r.status != 0: // superfluous, as net/http sees it
-	case r.flowing || len(r.Header()["Trailer"]) > 0:
+	case r.flowing || len(r.outer.own(r.Header(), "Trailer")) > 0:
 		r.status, r.flowing = status, true
 		r.w.WriteHeader(status)
 	default:

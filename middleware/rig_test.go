@@ -55,7 +55,14 @@ func newRig(t *testing.T, o rigOptions, handler http.HandlerFunc) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.handler = middleware.Idempotency(keeper, buyer, o.route)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	route := middleware.IdempotencyOptions{}
+	if o.route != nil {
+		route = *o.route
+	}
+	if route.Logger == nil {
+		route.Logger = o.keeper.Logger
+	}
+	g.handler = middleware.Idempotency(keeper, buyer, &route)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.runs.Add(1)
 		handler(w, r)
 	}))

@@ -35,21 +35,22 @@ var never = map[string]bool{
 // that knows what an earlier attempt did: idempotency.Happened(StoredResponse(…)).
 // Of the headers only those that are always stored are taken.
 func StoredResponse(status int, header http.Header, body []byte) []byte {
-	return appendStored(nil, status, header, body, storedHeaders)
+	return appendStored(nil, status, header, nil, body, storedHeaders)
 }
 
 // appendStored appends: version, status (2 bytes), number of header lines, each
-// as name and value with their lengths, and the body.
-func appendStored(buf []byte, status int, header http.Header, body []byte, names []string) []byte {
+// as name and value with their lengths, and the body. Lines that still are those
+// of outer are left out.
+func appendStored(buf []byte, status int, header http.Header, outer outside, body []byte, names []string) []byte {
 	buf = append(buf, storedVersion)
 	buf = binary.BigEndian.AppendUint16(buf, uint16(status)) //nolint:gosec // 200 to 999
 	lines := 0
 	for _, name := range names {
-		lines += len(header[name])
+		lines += len(outer.own(header, name))
 	}
 	buf = binary.AppendUvarint(buf, uint64(lines))
 	for _, name := range names {
-		for _, value := range header[name] {
+		for _, value := range outer.own(header, name) {
 			buf = appendText(appendText(buf, name), value)
 		}
 	}
@@ -120,16 +121,6 @@ func replay(w http.ResponseWriter, stored []byte) error {
 		_, _ = w.Write(s.rest)
 	}
 	return nil
-}
-
-// hasTrailers tells trailers that were not declared before the body.
-func hasTrailers(h http.Header) bool {
-	for name := range h {
-		if strings.HasPrefix(name, http.TrailerPrefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // headerNames joins the list with the names of an option.

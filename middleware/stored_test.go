@@ -28,7 +28,7 @@ func FuzzStored_AnyBytesAreAnAnswerOrCorrupt(f *testing.F) {
 func TestStored_NewerVersionOrDamageIsRefusedClearly(t *testing.T) {
 	good := StoredResponse(201, http.Header{"Location": {"/a"}}, []byte("body"))
 	newer := append([]byte{storedVersion + 1}, good[1:]...)
-	secret := appendStored(nil, 200, http.Header{"Set-Cookie": {"a=b"}}, nil, []string{"Set-Cookie"})
+	secret := appendStored(nil, 200, http.Header{"Set-Cookie": {"a=b"}}, nil, nil, []string{"Set-Cookie"})
 	for name, stored := range map[string][]byte{
 		"empty": {}, "newer": newer, "cut": good[:8], "no status": {1, 0, 0, 0}, "forbidden header": secret,
 	} {

@@ -81,10 +81,14 @@ func TestMutants_EachGuardIsMissedByATest(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			out, err := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-timeout", "90s", "-run", m.test, m.pkg).CombinedOutput()
+			cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-timeout", "90s", "-run", m.test, m.pkg)
+			cmd.Env = append(os.Environ(), "FIRSTCOME_REQUIRE_SERVERS=1") // a test that is skipped misses nothing
+			out, err := cmd.CombinedOutput()
 			switch {
 			case err == nil:
 				t.Errorf("nobody missed it:\n%s", out)
+			case strings.Contains(string(out), "servers-install") || strings.Contains(string(out), "contradict each other"):
+				t.Errorf("nothing was tested:\n%s", out)
 			case strings.Contains(string(out), "[build failed]"):
 				t.Errorf("does not compile:\n%s", out)
 			}

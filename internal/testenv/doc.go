@@ -30,9 +30,13 @@
 // same controls. [Mini], [Bubble] and [EachRedis] reach the embedded stand-in.
 //
 // Where a server is not installed the test is skipped and says what to
-// install; with FIRSTCOME_REQUIRE_SERVERS=1 it fails instead. Binaries are
-// looked for in PATH and in the usual Debian folders, Kafka's jars in the folder
-// $FIRSTCOME_SERVERS or in firstcome/kafka-4.3.1 of the user's cache folder.
+// install, and the binary says at its end how many were (see [SkippedPrefix]);
+// with FIRSTCOME_REQUIRE_SERVERS=1 the test fails instead. Binaries are looked
+// for in PATH and in the usual Debian folders, Kafka's jars in the folder
+// $FIRSTCOME_SERVERS or in firstcome/kafka-4.3.1 of the user's cache folder. With
+// FIRSTCOME_NO_SERVERS=1 none is found, wherever it is installed, as on a machine
+// with Go alone; both variables at once are refused, and so is any value but 1
+// and 0.
 //
 // Limits: Linux is where everything holds. Elsewhere on Unix a killed test
 // binary may leave its servers behind, and Stop reaches a server's process

@@ -150,7 +150,7 @@ func kafkaJars() (string, error) {
 		}
 		dir = filepath.Join(cache, "firstcome", "kafka-"+KafkaVersion)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "kafka_2.13-"+KafkaVersion+".jar")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, "kafka_2.13-"+KafkaVersion+".jar")); err != nil || noServers() {
 		return "", &missingError{
 			what: "Apache Kafka " + KafkaVersion + " in " + dir,
 			by:   "Maven copies org.apache.kafka:kafka_2.13:" + KafkaVersion + " and what it needs",

@@ -47,11 +47,18 @@ func Wrap(m *testing.M, roles ...Role) *Tests {
 	return &Tests{m: m}
 }
 
-// Run runs the tests and returns the exit code.
+// Run runs the tests and returns the exit code. It says at the end how many were
+// skipped for a missing server.
 func (w *Tests) Run() int {
+	if err := checkDemands(); err != nil {
+		fmt.Fprintf(os.Stderr, "testenv: %v\n", err)
+		return 2
+	}
 	Begin()
 	defer End()
-	return w.m.Run()
+	code := w.m.Run()
+	absent.report(os.Stdout)
+	return code
 }
 
 func play(name string, roles []Role) int {

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -47,8 +48,9 @@ func TestMissing_SaysWhatToInstall(t *testing.T) {
 }
 
 func TestMissing_SkipsUnlessServersAreRequired(t *testing.T) {
+	t.Setenv(noneVariable, "")
 	for required, want := range map[string]string{"": "skipped", "1": "failed"} {
-		t.Setenv("FIRSTCOME_REQUIRE_SERVERS", required)
+		t.Setenv(requireVariable, required)
 		outcome := &outcome{TB: t}
 		func() {
 			defer func() { _ = recover() }()
@@ -57,6 +59,72 @@ func TestMissing_SkipsUnlessServersAreRequired(t *testing.T) {
 		if outcome.was != want {
 			t.Errorf("with FIRSTCOME_REQUIRE_SERVERS=%q the test %s, want %s", required, outcome.was, want)
 		}
+	}
+}
+
+func TestMissing_EveryServerIsWhereNoneIsToBeFound(t *testing.T) {
+	t.Setenv(requireVariable, "")
+	t.Setenv(noneVariable, "1")
+	t.Setenv("FIRSTCOME_SERVERS", t.TempDir())
+	jars := filepath.Join(os.Getenv("FIRSTCOME_SERVERS"), "kafka_2.13-"+KafkaVersion+".jar")
+	if err := os.WriteFile(jars, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, start := range map[string]func() (*process, error){
+		"redis":       func() (*process, error) { return startRedis("redis", nil) },
+		"redis clock": func() (*process, error) { return (&RedisClock{}).start(nil) },
+		"postgres":    func() (*process, error) { return startPostgres(nil) },
+		"mariadb":     func() (*process, error) { return startMariaDB(nil) },
+		"kafka":       func() (*process, error) { return startKafka(nil, useKafkaArchive) },
+		"kafka's jars": func() (*process, error) {
+			_, err := kafkaJars()
+			return nil, err
+		},
+		"the go command": func() (*process, error) { // which is in PATH, as this test runs
+			_, err := find("go", "nothing")
+			return nil, err
+		},
+	} {
+		if _, err := start(); !isMissing(err) {
+			t.Errorf("%s: %v, want it missing", name, err)
+		}
+	}
+}
+
+func isMissing(err error) bool {
+	_, missing := errors.AsType[*missingError](err)
+	return missing
+}
+
+func TestMissing_VariablesThatSayNothingOrContradictAreRefused(t *testing.T) {
+	for _, c := range []struct{ required, none, want string }{
+		{"", "", ""}, {"1", "0", ""}, {"0", "1", ""}, {"", "1", ""},
+		{"1", "1", "contradict"}, {"yes", "", requireVariable}, {"", "true", noneVariable},
+	} {
+		t.Setenv(requireVariable, c.required)
+		t.Setenv(noneVariable, c.none)
+		err := checkDemands()
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s=%q and %s=%q: %v, want %q", requireVariable, c.required, noneVariable, c.none, err, c.want)
+		}
+	}
+}
+
+func TestMissing_LineAtTheEndCountsTestsAndNamesEachServerOnce(t *testing.T) {
+	t.Parallel()
+	var a absence
+	var line strings.Builder
+	a.report(&line)
+	if line.String() != "" {
+		t.Errorf("nothing was missing: %q", line.String())
+	}
+	for _, what := range []string{"redis-server", "java", "redis-server"} {
+		a.note(t, &missingError{what: what})
+	}
+	a.note(&outcome{}, &missingError{what: "postgres"}) // a program is no test
+	a.report(&line)
+	if want := SkippedPrefix + "3 (java, redis-server)\n"; line.String() != want {
+		t.Errorf("line %q, want %q", line.String(), want)
 	}
 }
 

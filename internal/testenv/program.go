@@ -19,7 +19,11 @@ type Program struct {
 // NewProgram begins a program that uses servers; its Close ends them.
 func NewProgram(name string) *Program {
 	Begin()
-	return &Program{name: name}
+	p := &Program{name: name}
+	if err := checkDemands(); err != nil {
+		p.Fatalf("%v", err)
+	}
+	return p
 }
 
 // Close ends what the program has started.

@@ -28,12 +28,18 @@ func (r *recorder) Skipf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// run runs f where Fatalf and Skipf end it alone.
+// run runs f where Fatalf ends it alone. Where f was skipped, so is the test: a
+// server is missing. Whatever may end f stands inside of run: the test's own
+// goroutine must end by the test's own means.
 func (r *recorder) run(f func()) {
+	r.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		f()
 	}()
 	<-done
+	if r.skipped != "" {
+		r.T.Skip(r.skipped)
+	}
 }

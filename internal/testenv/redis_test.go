@@ -36,7 +36,11 @@ func TestRedis_IsSharedAndEachHandleHasItsPrefix(t *testing.T) {
 func TestRedis_SharedOneRefusesToBeBroken(t *testing.T) {
 	t.Parallel()
 	watcher := &recorder{T: t}
-	server := testenv.Redis(watcher)
+	var server *testenv.RedisServer
+	watcher.run(func() { server = testenv.Redis(watcher) })
+	if server == nil {
+		t.Fatal(watcher.fatal)
+	}
 	for name, control := range map[string]func(){
 		"Stop": server.Stop, "Cont": server.Cont, "Kill": server.Kill, "Restart": server.Restart, "RestartEmpty": server.RestartEmpty,
 	} {

@@ -86,6 +86,7 @@ func need(t TB, err error) {
 		return
 	}
 	if missing, ok := err.(*missingError); ok && !RequireServers() { //nolint:errorlint // never wrapped: finding comes before starting
+		absent.note(t, missing)
 		t.Skipf("testenv: %v", missing)
 	}
 	t.Fatalf("testenv: %v", err)

@@ -2,7 +2,6 @@ package testenv
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"sync/atomic"
 )
@@ -18,20 +17,6 @@ type TB interface {
 	Skipf(format string, args ...any)
 	Failed() bool
 	Cleanup(func())
-}
-
-// RequireServers reports whether a missing server fails a test
-// (FIRSTCOME_REQUIRE_SERVERS=1) instead of skipping it.
-func RequireServers() bool { return os.Getenv("FIRSTCOME_REQUIRE_SERVERS") == "1" }
-
-// missingError says which server cannot run here and what brings it.
-type missingError struct {
-	what string // the program or file that was not found
-	by   string // the command that installs it
-}
-
-func (e *missingError) Error() string {
-	return fmt.Sprintf("%s not found; install it with `make servers-install` (%s)", e.what, e.by)
 }
 
 var names atomic.Int64

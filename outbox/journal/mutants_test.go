@@ -85,10 +85,14 @@ func TestMutants_EachGuardIsMissedByATest(t *testing.T) {
 			ok(t, err)
 			ok(t, os.WriteFile(mutant, []byte(strings.Replace(string(source), m.guard, m.without, 1)), 0o600))
 			ok(t, os.WriteFile(overlay, list, 0o600))
-			out, err := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-timeout", "90s", "-run", m.test, ".").CombinedOutput()
+			cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-timeout", "90s", "-run", m.test, ".")
+			cmd.Env = append(os.Environ(), "FIRSTCOME_REQUIRE_SERVERS=1") // a test that is skipped misses nothing
+			out, err := cmd.CombinedOutput()
 			switch {
 			case err == nil:
 				t.Errorf("nobody missed it:\n%s", out)
+			case strings.Contains(string(out), "servers-install"), strings.Contains(string(out), "contradict each other"):
+				t.Errorf("nothing was tested:\n%s", out)
 			case strings.Contains(string(out), "[build failed]"), strings.Contains(string(out), "[setup failed]"):
 				t.Errorf("does not compile:\n%s", out)
 			}

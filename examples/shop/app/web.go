@@ -34,7 +34,7 @@ type web struct {
 func (s *web) handler() http.Handler {
 	limit := middleware.RateLimit(s.limiter, s.takes, middleware.FailClosed, nil)
 	once := middleware.Idempotency(s.keeper, buyerOf, &middleware.IdempotencyOptions{
-		Required: true, MaxBody: 64 << 10, Turnaway: s.turnaway, Admission: limit,
+		Required: true, MaxBody: 64 << 10, BodyTimeout: 5 * time.Second, Turnaway: s.turnaway, Admission: limit,
 	})
 	mux := http.NewServeMux()
 	mux.Handle("POST /orders", once(http.HandlerFunc(s.placeOrder)))
