@@ -25,43 +25,64 @@ type probing struct {
 }
 
 // place is one in the queue.
-type place struct{ ready chan struct{} }
+type place struct {
+	ready   chan struct{}
+	granted bool // to be tried now; else the queue is gone, and it begins anew
+}
 
-// enter waits until the task may be tried; false when the stop, or the loss of
-// the message, came first. [watch.leave] or [watch.withdraw] follows.
-func (w *watch) enter(t *task, stop, lost <-chan struct{}) bool {
+// try begins an attempt where the task need not wait for its turn. It is called
+// by who holds a place among the running handlers: what was decided before
+// waiting for that may be long past.
+func (w *watch) try(t *task) bool {
 	w.mu.Lock()
-	now := time.Now()
+	defer w.mu.Unlock()
 	t.probe = w.narrow
-	if len(w.queue) == 0 && w.isOpen(now) {
-		w.running++
-		w.mu.Unlock()
-		return true
+	if len(w.queue) > 0 || !w.isOpen(time.Now()) {
+		return false
 	}
-	p := &place{make(chan struct{})}
+	w.running++
+	return true
+}
+
+// wait queues the task until it may be tried, which granted says, or until the
+// queue is gone; ok is false when the stop, or the loss of the message, came
+// first. After a grant [watch.leave] or [watch.withdraw] follows.
+func (w *watch) wait(t *task, stop, lost <-chan struct{}) (granted, ok bool) {
+	w.mu.Lock()
+	if !w.narrow {
+		w.mu.Unlock()
+		return false, true
+	}
+	p := &place{ready: make(chan struct{})}
 	w.queue = append(w.queue, p)
+	t.probe = true
 	w.hold(t)
-	w.admit(now)
+	w.admit(time.Now())
 	w.mu.Unlock()
 	select {
 	case <-p.ready:
-		return true
+		return p.granted, true
 	case <-stop:
 	case <-lost:
 	}
-	w.withdraw(p)
-	return false
-}
-
-// withdraw ends what enter began without an attempt; p is nil, or the place that
-// the task may still have in the queue.
-func (w *watch) withdraw(p *place) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if i := slices.Index(w.queue, p); i >= 0 {
 		w.queue = slices.Delete(w.queue, i, i+1)
-		return
+	} else if p.granted {
+		w.release()
 	}
+	return false, false
+}
+
+// withdraw ends what a grant began, without an attempt.
+func (w *watch) withdraw() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.release()
+}
+
+func (w *watch) release() {
 	w.running--
 	w.admit(time.Now())
 }
@@ -74,10 +95,13 @@ func (w *watch) isOpen(now time.Time) bool {
 // next probe is due.
 func (w *watch) admit(now time.Time) {
 	for len(w.queue) > 0 && w.isOpen(now) {
-		close(w.queue[0].ready)
+		p := w.queue[0]
 		w.queue[0] = nil // not held by the array behind the slice
 		w.queue = w.queue[1:]
-		w.running++
+		if p.granted = w.narrow; p.granted {
+			w.running++
+		}
+		close(p.ready)
 	}
 	if len(w.queue) == 0 || w.running >= w.limit || w.alarm.Equal(w.due) {
 		return

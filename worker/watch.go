@@ -95,7 +95,7 @@ func newWatch(w *Worker, h *handler) *watch {
 	return &watch{handler: h, opts: &w.opts, telemetry: w.telemetry, suspects: map[laneID]bool{}}
 }
 
-// leave takes the answer of an attempt that [watch.enter] let through.
+// leave takes the answer of an attempt.
 func (w *watch) leave(t *task, a answer) ruling {
 	now := time.Now()
 	w.mu.Lock()

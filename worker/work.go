@@ -35,24 +35,41 @@ func (r *run) work(t *task) bool {
 	}
 }
 
-// enter waits until the handler may be tried and for a place among the running
-// ones.
+// enter waits for a place among the running handlers and, in an outage, for the
+// event's turn, without holding a place meanwhile.
 func (r *run) enter(w *watch, t *task) bool {
 	lost := t.d.msg.Context().Done()
-	if r.isStopping() || t.d.msg.Context().Err() != nil {
-		return false
+	for granted := false; ; {
+		if !r.takeSlot(t.d) {
+			if granted {
+				w.withdraw()
+			}
+			return false
+		}
+		if granted || w.try(t) {
+			return true
+		}
+		<-r.slots
+		var ok bool
+		if granted, ok = w.wait(t, r.stopping, lost); !ok {
+			return false
+		}
 	}
-	if !w.enter(t, r.stopping, lost) {
+}
+
+func (r *run) takeSlot(d *delivery) bool {
+	lost := d.msg.Context().Done()
+	if r.isStopping() || d.msg.Context().Err() != nil {
 		return false
 	}
 	select {
 	case r.slots <- struct{}{}:
 		return true
 	case <-lost:
+		return false
 	case <-r.stopping:
+		return false
 	}
-	w.withdraw(nil)
-	return false
 }
 
 // attempt runs the handler once. It returns when the handler has, however long
