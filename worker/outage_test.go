@@ -2,7 +2,6 @@ package worker_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -282,6 +281,40 @@ func TestOutage_WhatTheSubscriberTakesBackInIt_LeavesTheQueue(t *testing.T) {
 	})
 }
 
+// A probe has its turn but no place among the running handlers yet, when its
+// message is taken back: the next one probes.
+func TestOutage_AProbeThatIsTakenBack_GivesItsTurnOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, worker.Options{Concurrency: 1, Timeout: time.Hour})
+		s := &site{}
+		must(t, worker.Handle(b.Worker, "h", topic, s.handle))
+		busy := make(chan time.Duration, 1)
+		must(t, worker.Handle(b.Worker, "slow", topic, func(context.Context, worker.Event[order]) error {
+			select {
+			case d := <-busy:
+				time.Sleep(d)
+			default:
+			}
+			return nil
+		}))
+		s.fail(errRefused)
+		b.start(t)
+		b.sendKeys(0, 10)
+		time.Sleep(time.Minute)
+		busy <- time.Minute
+		b.broker.send(event("slow", "slow", 1))
+		time.Sleep(30 * time.Second) // the next probe is due and waits for a place
+		b.broker.end()
+		time.Sleep(time.Minute)
+		s.fail(nil)
+		b.sendKeys(0, 10)
+		time.Sleep(5 * time.Second)
+		if n := len(b.broker.ackedIDs()); n != 10 {
+			t.Errorf("%d of 10 acknowledged", n)
+		}
+	})
+}
+
 func TestOutage_OfTheInbox_IsTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, worker.Options{MaxAttempts: 2})
@@ -313,7 +346,7 @@ func TestContention_IsTriedAgainAtOnce_AndCounts_AndSpinsNot(t *testing.T) {
 			if e.Attempt != 1 {
 				t.Errorf("attempt %d, want 1", e.Attempt)
 			}
-			if e.ID == "short" && tries[e.ID] <= 3 || e.ID == "long" && time.Since(began) < 10*time.Second {
+			if e.ID == "short" && tries[e.ID] <= 3 || e.ID == "passing" && tries[e.ID] <= 8 || e.ID == "long" && time.Since(began) < 10*time.Second {
 				return fmt.Errorf("update: %w", sqlState("40001"))
 			}
 			return nil
@@ -324,9 +357,16 @@ func TestContention_IsTriedAgainAtOnce_AndCounts_AndSpinsNot(t *testing.T) {
 		if took := time.Since(began); took > 0 || len(b.broker.ackedIDs()) != 1 {
 			t.Errorf("after %v %v are acknowledged: not at once", took, b.broker.ackedIDs())
 		}
+		b.broker.send(event("passing", "k", 1))
+		synctest.Wait()
+		if n := len(b.broker.ackedIDs()); n != 1 {
+			t.Error("the eighth try came without a pause")
+		}
+		time.Sleep(500 * time.Millisecond)
+		equalStrings(t, "acknowledged", b.broker.ackedIDs(), "passing", "short")
 		b.broker.send(event("long", "k", 1))
 		time.Sleep(25 * time.Second)
-		equalStrings(t, "acknowledged", b.broker.ackedIDs(), "long", "short")
+		equalStrings(t, "acknowledged", b.broker.ackedIDs(), "long", "passing", "short")
 		if n := tries["long"]; n < 8 || n > 40 || len(b.letters.get()) > 0 {
 			t.Errorf("%d tries in 10 s of contention, dead letters %v", n, b.letters.get())
 		}
@@ -390,5 +430,3 @@ func TestTelemetry_TellsAnOutageAndItsKeys(t *testing.T) {
 		}
 	})
 }
-
-var errStatementTimeout = errors.Join(sqlState("57014"))
