@@ -26,7 +26,7 @@ var mutants = []struct{ name, file, guard, without, test string }{
 		"TestWhichFailuresCount/OneKeyUnavailable_AfterTwenty"},
 	{"NoPatience", "watch.go", `waited >= w.opts.OutagePatience && w.finished`, `w.finished`,
 		"TestWhichFailuresCount/OneKeyUnavailable_OthersGoOn"},
-	{"NoLimit", "watch.go", `return waited >= w.opts.OutageLimit ||`, `return`,
+	{"NoLimit", "watch.go", `return waited >= w.opts.OutageLimit ||`, `return false ||`,
 		"TestWhichFailuresCount/AllKeysUnavailable"},
 	{"ContentionThatDelays", "watch.go", `t.conflicts <= passingConflicts`, `t.conflicts <= 0`,
 		"TestContention"},
