@@ -123,8 +123,10 @@ func (r *run) bury(t *task, err error) bool {
 				"partition", t.d.origin.Partition, "offset", t.d.origin.Offset)
 			return true
 		}
-		r.log.Error("worker: dead letter not stored; its key waits",
-			"handler", t.handler.name, "topic", t.d.topic, "failures", failures, "err", putErr)
+		if failures&(failures-1) == 0 { // at the 1st, 2nd, 4th, … failure
+			r.log.Error("worker: dead letter not stored; its key waits",
+				"handler", t.handler.name, "topic", t.d.topic, "event", t.d.id, "failures", failures, "err", putErr)
+		}
 		if !r.sleep(r.w.opts.Retry(failures), t.d.msg.Context().Done()) {
 			return false
 		}
