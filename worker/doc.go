@@ -49,8 +49,9 @@
 // # Outages
 //
 // In an outage events wait, as long as it lasts. Nothing else is needed when it is
-// over: waits are at most 2 s where a handler finishes nothing, 10 s where only
-// some of its keys are concerned. One line of the log tells its begin and one its
+// over: waits are at most 2 s where a handler finishes nothing (and the rest of an
+// attempt that hangs, so give clients timeouts), 10 s where only some of its keys
+// are concerned. One line of the log tells its begin and one its
 // end; the metric firstcome.worker.outage is 1 meanwhile.
 //
 // When a handler has finished nothing for a second and three of its keys have

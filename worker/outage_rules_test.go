@@ -19,7 +19,7 @@ import (
 // Bad events fail at each attempt; good ones come one every so often, a number
 // of times, and succeed. No letter may come before a time, all must by another.
 func TestWhichFailuresCount(t *testing.T) {
-	const day = 24 * time.Hour
+	const limit, late = 3 * time.Hour, 4 * time.Hour // in place of 24 h, which are many probes
 	statementTimeout := fmt.Errorf("update: %w", sqlState("57014"))
 	unavailable, contended := worker.Unavailable(errBroken), fmt.Errorf("commit: %w", sqlState("40001"))
 	for _, c := range []struct {
@@ -41,15 +41,15 @@ func TestWhichFailuresCount(t *testing.T) {
 		{"OneKeyUnavailable_OthersGoOn", 1, unavailable, 4000, time.Second, 15 * time.Minute, 20 * time.Minute, worker.ClassUnavailable},
 		{"SomeKeysUnavailable_OthersGoOn", 20, unavailable, 4000, time.Second, 15 * time.Minute, 30 * time.Minute, worker.ClassUnavailable},
 		{"OneKeyContended_OthersGoOn", 1, contended, 4000, time.Second, 15 * time.Minute, 20 * time.Minute, worker.ClassUnavailable},
-		{"OneKeyUnavailable_AfterNineteenOthers", 1, unavailable, 19, 30 * time.Minute, day, 25 * time.Hour, worker.ClassUnavailable},
-		{"OneKeyUnavailable_AfterTwentyEarlyOthers_AndNoneSince", 1, unavailable, 30, time.Second, day, 25 * time.Hour, worker.ClassUnavailable},
-		{"AllKeysUnavailable", 10, unavailable, 0, 0, day, 25 * time.Hour, worker.ClassUnavailable},
-		{"AllKeysContended", 10, contended, 0, 0, day, 25 * time.Hour, worker.ClassUnavailable},
+		{"OneKeyUnavailable_AfterNineteenOthers", 1, unavailable, 19, 5 * time.Minute, limit, late, worker.ClassUnavailable},
+		{"OneKeyUnavailable_AfterTwentyEarlyOthers_AndNoneSince", 1, unavailable, 30, time.Second, limit, late, worker.ClassUnavailable},
+		{"AllKeysUnavailable", 10, unavailable, 0, 0, limit, late, worker.ClassUnavailable},
+		{"AllKeysContended", 10, contended, 0, 0, limit, late, worker.ClassUnavailable},
 		{"StopInAnOutage", 5, worker.Stop(unavailable), 0, 0, 0, time.Second, worker.ClassStopped},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, worker.Options{})
+				b := newBench(t, worker.Options{OutageLimit: limit})
 				must(t, worker.Handle(b.Worker, "h", topic, func(_ context.Context, e worker.Event[order]) error {
 					switch {
 					case e.Payload.N >= 1000:
@@ -111,6 +111,23 @@ func TestOutage_OfTheInboxForOneEvent_EndsInTheDeadLetters(t *testing.T) {
 		}
 		if l := b.letters.get(); len(l) != 1 || l[0].EventID != "0" || l[0].Class != worker.ClassUnavailable {
 			t.Errorf("dead letters %+v", l)
+		}
+	})
+}
+
+func TestOutage_WithoutWitnesses_IsBelievedForADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, worker.Options{})
+		must(t, worker.Handle(b.Worker, "h", topic, func(context.Context, worker.Event[order]) error { return errRefused }))
+		b.start(t)
+		b.sendKeys(0, 1)
+		time.Sleep(24 * time.Hour)
+		if l := b.letters.get(); len(l) > 0 {
+			t.Errorf("a letter at %v", l[0].At)
+		}
+		time.Sleep(time.Minute)
+		if l := b.letters.get(); len(l) != 1 {
+			t.Error("no letter after a day")
 		}
 	})
 }

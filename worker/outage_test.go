@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,6 +21,8 @@ import (
 
 // refusedError is what a dead server's port answers.
 var errRefused = fmt.Errorf("dial: %w", syscall.ECONNREFUSED)
+
+var errMarked = errors.New("payment provider: 503")
 
 // sqlState is an error of PostgreSQL as pgx types it.
 type sqlState string
@@ -105,7 +108,7 @@ func (b *bench) sendKeys(from, to int) {
 func TestOutage_OfManyKeys_OneProbesForAll_AndAllGoOnSoonAfterIt(t *testing.T) {
 	const keys = 1000
 	for name, err := range map[string]error{
-		"Recognised": errRefused, "Marked": worker.Unavailable(errBroken), "UnknownButOfAllKeys": errBroken,
+		"Recognised": errRefused, "Marked": worker.Unavailable(errMarked), "UnknownButOfAllKeys": errBroken,
 	} {
 		for _, lasts := range []time.Duration{80 * time.Second, 14 * time.Minute} {
 			t.Run(name+"_"+lasts.String(), func(t *testing.T) {
@@ -137,7 +140,7 @@ func TestOutage_OfManyKeys_OneProbesForAll_AndAllGoOnSoonAfterIt(t *testing.T) {
 							finished, keys, len(b.letters.get()), len(b.broker.ackedIDs()))
 					}
 					for id, attempt := range s.attempts {
-						if attempt > 2 || attempt > 1 && err != errBroken {
+						if attempt > 2 || attempt > 1 && !errors.Is(err, errBroken) {
 							t.Errorf("event %s counted %d attempts", id, attempt)
 						}
 					}

@@ -29,6 +29,7 @@ import (
 
 // met is what a worker made of an event whose first attempt fails.
 type met struct {
+	called   bool
 	err      error // of that attempt, where the handler was called
 	second   int   // the number of the next attempt
 	outcomes map[string]int64
@@ -86,10 +87,11 @@ func meetInTx(t *testing.T, db *sql.DB, dialect string, tx *sql.TxOptions, fault
 	ok(t, err)
 	return meet(t, inbox, worker.Options{}, func(w *worker.Worker, m *met) error {
 		return worker.HandleTx(w, "h", "orders", func(ctx context.Context, tx *sql.Tx, e worker.Event[workertest.Job]) error {
-			if m.err != nil {
+			if m.called {
 				m.second = e.Attempt
 				return nil
 			}
+			m.called = true
 			m.err = fault(ctx, tx)
 			return m.err
 		})
@@ -370,10 +372,11 @@ func TestRedis_ItsFaultsAreToldApart(t *testing.T) {
 			}
 			m := meet(t, nil, worker.Options{}, func(w *worker.Worker, m *met) error {
 				return worker.Handle(w, "h", "orders", func(ctx context.Context, e worker.Event[workertest.Job]) error {
-					if m.err != nil {
+					if m.called {
 						m.second = e.Attempt
 						return nil
 					}
+					m.called = true
 					c.begin(t, server)
 					client := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, ReadTimeout: 300 * time.Millisecond, DialTimeout: time.Second})
 					m.err = call(ctx, client)
@@ -425,10 +428,11 @@ func TestTimeout_OfTheAttemptIsAFailure_OfTheServerAnOutage(t *testing.T) {
 			})
 			m := meet(t, nil, worker.Options{Timeout: c.own}, func(w *worker.Worker, m *met) error {
 				return worker.Handle(w, "h", "orders", func(ctx context.Context, e worker.Event[workertest.Job]) error {
-					if m.err != nil {
+					if m.called {
 						m.second = e.Attempt
 						return nil
 					}
+					m.called = true
 					server.Stop()
 					defer server.Cont()
 					m.err = client.Get(ctx, "k").Err()

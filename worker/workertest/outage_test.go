@@ -129,12 +129,14 @@ func distinct(topic string, n int) *message.Message {
 // Hundreds of keys wait at once: the subscriber hands out ahead of
 // acknowledgements.
 func TestServerAway_EveryEventIsFinishedOnce_NothingIsBuried_AndOneLineTells(t *testing.T) {
+	t.Parallel()
 	const events, away = 600, 5 * time.Second
 	for name, killed := range map[string]func(p *testenv.PostgresServer, r *testenv.RedisServer) testenv.Controls{
 		"RedisKilled": func(_ *testenv.PostgresServer, r *testenv.RedisServer) testenv.Controls { return r.Controls },
 		"SQLKilled":   func(p *testenv.PostgresServer, _ *testenv.RedisServer) testenv.Controls { return p.Controls },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			postgres, server := testenv.NewPostgres(t), testenv.NewRedis(t, "appendonly yes", "appendfsync always")
 			l := newLine(t, postgres, server)
 			bus := gochannel.NewGoChannel(gochannel.Config{OutputChannelBuffer: 1000}, nil)
@@ -165,6 +167,7 @@ func TestServerAway_EveryEventIsFinishedOnce_NothingIsBuried_AndOneLineTells(t *
 
 // Redis is the broker too.
 func TestServerAway_WhichIsTheBrokerToo_EveryEventIsFinishedOnce(t *testing.T) {
+	t.Parallel()
 	const events = 60
 	server := testenv.NewRedis(t, "appendonly yes", "appendfsync always")
 	l := newLine(t, testenv.Postgres(t), server)
@@ -191,8 +194,10 @@ func TestServerAway_WhichIsTheBrokerToo_EveryEventIsFinishedOnce(t *testing.T) {
 // An event waits in an outage for longer than a stream's idle limit and than a
 // group's session and rebalance; meanwhile another process joins.
 func TestServerAway_ForLongerThanTheBrokerWaits_EveryEventIsFinishedOnce(t *testing.T) {
+	t.Parallel()
 	const events = 30
 	eachTransport(t, func(t *testing.T, b transport) {
+		t.Parallel()
 		postgres := testenv.NewPostgres(t)
 		l := newLine(t, postgres, testenv.Redis(t))
 		subscriber := func() message.Subscriber {
