@@ -3,12 +3,11 @@ package outbox
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
-	"os"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/firstcome/firstcome/internal/outage"
 )
 
 // BatchPublisher may be implemented beside Watermill's Publisher; the relay
@@ -29,14 +28,6 @@ type BatchPublisher interface {
 // key was refused.
 var ErrSkipped = errors.New("outbox: skipped behind a refused message of its key")
 
-// verdict is an error with a publisher's verdict on whose fault it is.
-type verdict struct {
-	error
-	fault fault
-}
-
-func (m *verdict) Unwrap() error { return m.error }
-
 type fault uint8
 
 const (
@@ -47,44 +38,42 @@ const (
 
 func (f fault) String() string { return [...]string{"unknown", "message", "broker"}[f] }
 
+// refusedError is an error that is the message's own.
+type refusedError struct{ error }
+
+func (e *refusedError) Unwrap() error { return e.error }
+
 // Refused marks an error as the message's own: too large, no such topic, not
 // allowed. Each one counts as an attempt. Nil stays nil.
-func Refused(err error) error { return withVerdict(err, faultMessage) }
+func Refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &refusedError{err}
+}
 
 // Unavailable marks an error as the broker's: not reachable, no leader,
 // overloaded, timed out. It never counts as an attempt, so that an outage
 // parks nothing. Nil stays nil.
-func Unavailable(err error) error { return withVerdict(err, faultBroker) }
+func Unavailable(err error) error { return outage.Mark(err) }
 
 // IsRefused reports whether an error bears the mark of [Refused].
 func IsRefused(err error) bool {
-	var m *verdict
-	return errors.As(err, &m) && m.fault == faultMessage
+	var refused *refusedError
+	return errors.As(err, &refused)
 }
 
-func withVerdict(err error, f fault) error {
-	if err == nil {
-		return nil
-	}
-	return &verdict{error: err, fault: f}
-}
-
-// faultOf reads a mark; without one, errors of the network and of time are
-// the broker's.
+// faultOf reads a mark; without one, an outage by its nature is the broker's, and
+// so is the end of the call's time, which is the relay's own, or of the relay.
 func faultOf(err error) fault {
-	var m *verdict
-	if errors.As(err, &m) {
-		return m.fault
-	}
-	var netErr net.Error
 	switch {
-	case errors.As(err, &netErr),
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed),
-		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case IsRefused(err):
+		return faultMessage
+	case outage.Of(context.Background(), err) != outage.None, errors.Is(err, context.Canceled):
 		return faultBroker
+	default:
+		return faultUnknown
 	}
-	return faultUnknown
 }
 
 // Backoff gives the delay after a failed attempt, counted from 1.

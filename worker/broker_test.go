@@ -153,6 +153,8 @@ type memInbox struct {
 	done map[string]bool
 	fail error
 
+	refuses string // the ID of an event that it cannot hold
+
 	blind     bool // mutant: never finds anything
 	markFirst bool // mutant: marks before the handler ran
 }
@@ -164,6 +166,9 @@ func (i *memInbox) Seen(_ context.Context, handler, id string) (bool, error) {
 	defer i.mu.Unlock()
 	if i.fail != nil {
 		return false, i.fail
+	}
+	if i.refuses == id {
+		return false, errBroken
 	}
 	seen := i.done[handler+"/"+id] && !i.blind
 	if i.markFirst {

@@ -19,6 +19,7 @@ const (
 	ClassTimeout     Class = "timeout"        // the last attempt ran out of [Options.Timeout]
 	ClassPanic       Class = "panic"          // the last attempt panicked
 	ClassStopped     Class = "stopped"        // the handler returned [Stop]
+	ClassUnavailable Class = "unavailable"    // what it needs was away for this event while others went on, or for too long; see [Options.OutagePatience]
 	ClassUndecodable Class = "undecodable"    // the payload or the envelope did not decode
 	ClassFormat      Class = "unknown-format" // the envelope has a version other than [Format]
 	ClassNoID        Class = "no-id"          // the message has no UUID

@@ -237,6 +237,28 @@ func TestDeadLetterTo(t *testing.T) {
 	}
 }
 
+func TestDeadLetter_IsLoggedAsAnError_WithItsIDClassAndText(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, worker.Options{MaxAttempts: 2})
+		must(t, worker.Handle(b.Worker, "h", topic, func(context.Context, worker.Event[order]) error { return errBroken }))
+		b.start(t)
+		b.broker.send(event("order-7", "k", 1))
+		time.Sleep(time.Minute)
+		must(t, b.stop())
+		for line := range strings.Lines(b.logged.String()) {
+			if strings.Contains(line, "dead letter") {
+				for _, part := range []string{"level=ERROR", "event=order-7", "class=failed", "err=broken", "attempts=2"} {
+					if !strings.Contains(line, part) {
+						t.Errorf("%s is missing in: %s", part, line)
+					}
+				}
+				return
+			}
+		}
+		t.Errorf("no line of the dead letter:\n%s", b.logged.String())
+	})
+}
+
 func TestLogs_HoldNeitherPayloadsNorKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, worker.Options{MaxAttempts: 2})

@@ -38,20 +38,57 @@
 //   - nil: done, never again.
 //   - [Stop]: no attempt will mend it; dead letter now.
 //   - [Later]: no failure; again after that time.
+//   - an error that says that something is away: an outage, which counts no
+//     attempt. What Redis, the databases, this module's stores and the network say
+//     is recognised; [Unavailable] marks the rest.
+//   - an error that says that another transaction was in the way (a serialization
+//     failure, a deadlock, a lock not had in time): again at once, not counted.
 //   - any other error, a panic, a timeout: a failed attempt; again after
 //     [Options.Retry], until [Options.MaxAttempts].
 //
-// A failing inbox is not the handler's failure: it is retried without counting.
+// # Outages
+//
+// In an outage events wait, as long as it lasts. Nothing else is needed when it is
+// over: waits are at most 2 s where a handler finishes nothing (and the rest of an
+// attempt that hangs, so give clients timeouts), 10 s where only some of its keys
+// are concerned. One line of the log tells its begin and one its
+// end; the metric firstcome.worker.outage is 1 meanwhile.
+//
+// When a handler has finished nothing for a second and three of its keys have
+// failed, or one has three times, its events are held back and one at a time is
+// tried, without a place in [Options.Concurrency] for those that wait. Then each
+// event that is finished lets one more through, so that a server that comes back
+// does not meet all at once. A failing inbox is an outage too.
+//
+// Three different keys that fail while nothing is finished are an outage whatever
+// their errors say. So that no event stays for ever, failures count after all:
+//
+//   - an unknown error, when the handler has finished another event since this
+//     one's last failure; in any case [Options.OutagePatience], 15 minutes, after
+//     the event's first failure that did not count;
+//   - an outage or contention, when that is 15 minutes ago, the handler has
+//     finished 20 other events meanwhile, and one since the last failure; in any
+//     case after [Options.OutageLimit], 24 hours.
+//
+// A dead letter that comes of an outage has [ClassUnavailable].
 //
 // # Limits
 //
-//   - Attempts are counted in memory. An event that kills the process, by
-//     exhausting its memory say, starts at 1 each time.
-//   - Waiting for a retry, or for [Later], holds the event in memory, unacknowledged,
-//     and what the transport holds back behind it. Watermill's Kafka subscriber
-//     has one message in flight per partition, its Redis Streams subscriber one per
-//     topic: a key that waits stops the others behind it there. Subscribers that
-//     deliver ahead of acknowledgements, such as gochannel, have no such wait.
+//   - Attempts are counted in memory, and the patience with an outage too. An
+//     event that kills the process, by exhausting its memory say, starts at 1 each
+//     time.
+//   - What is an outage is judged per handler and process, by what its own events
+//     meet. Where only a part of a server is silent (one node of a cluster, and its
+//     client has long timeouts), the attempts that hang there take places in
+//     [Options.Concurrency] from the others.
+//   - Events that wait in an outage count in [Options.MaxInFlight]: where the
+//     subscriber hands out far ahead, they can fill it and hold up other topics.
+//   - Waiting for a retry, for the end of an outage, or for [Later], holds the
+//     event in memory, unacknowledged, and what the transport holds back behind it.
+//     Watermill's Kafka subscriber has one message in flight per partition, its
+//     Redis Streams subscriber one per topic: a key that waits stops the others
+//     behind it there. Subscribers that deliver ahead of acknowledgements, such as
+//     gochannel, have no such wait.
 //   - One hot key can fill [Options.MaxInFlight], and the other keys then wait.
 //   - An inbox with a retention forgets: repeats must not come later, see
 //     [Options.ReplayWindow].

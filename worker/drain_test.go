@@ -200,16 +200,27 @@ func TestIntake(t *testing.T) {
 		})
 	})
 
-	t.Run("SubscribeThatFails_IsTriedAgainEverMoreSlowly", func(t *testing.T) {
+	t.Run("SubscribeThatFails_IsTriedAgainEverMoreSlowly_AndToldOnce", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t, worker.Options{})
 			b.broker.fail = errBroken
 			must(t, worker.Handle(b.Worker, "h", topic, func(context.Context, worker.Event[order]) error { return nil }))
 			b.start(t)
 			time.Sleep(10 * time.Minute)
-			must(t, b.stop())
-			if n := b.broker.subscribes; n < 20 || n > 60 {
+			b.broker.mu.Lock()
+			n := b.broker.subscribes
+			b.broker.fail = nil
+			b.broker.mu.Unlock()
+			if n < 100 || n > 250 {
 				t.Errorf("%d attempts in 10 minutes", n)
+			}
+			time.Sleep(5 * time.Second)
+			if !b.Ready() {
+				t.Error("not ready 5 s after the broker was back")
+			}
+			must(t, b.stop())
+			if lines := strings.Count(b.logged.String(), "\n"); lines != 2 {
+				t.Errorf("want a line for the loss and one for the end of it:\n%s", b.logged.String())
 			}
 		})
 	})

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"time"
+
+	"github.com/firstcome/firstcome/internal/outage"
 )
 
 var (
@@ -28,6 +30,14 @@ func Stop(err error) error {
 // Later asks for the event again after d. It is no failure and counts no
 // attempt. Later events of the key wait meanwhile.
 func Later(d time.Duration) error { return &laterError{max(d, 0)} }
+
+// Unavailable says that the handler failed because something that it needs is
+// away: a payment provider that answers 503, say. As long as that lasts it counts
+// no attempt, and the event waits; see [Options.OutagePatience]. Connections that
+// are refused, broken or time out, and what Redis, PostgreSQL, MariaDB, SQLite and
+// this module's stores say when they can't take work, are recognised without it.
+// Nil stays nil.
+func Unavailable(err error) error { return outage.Mark(err) }
 
 type stopError struct{ err error }
 
@@ -62,8 +72,8 @@ type envelopeError struct {
 func (e *envelopeError) Error() string { return e.err.Error() }
 func (e *envelopeError) Unwrap() error { return e.err }
 
-// inboxError is a failure of the inbox, not of the handler: it counts no
-// attempt, so an outage of the database empties nothing into the dead letters.
+// inboxError is a failure of the inbox, not of the handler: it is an outage,
+// whatever it says.
 type inboxError struct{ err error }
 
 func (e *inboxError) Error() string { return e.err.Error() }

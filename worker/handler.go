@@ -94,6 +94,8 @@ type task struct {
 	handler *handler
 	attempt int // the one now running, from 1
 
+	trouble
+
 	// effectDone is set once a handler without a transaction returned nil, so
 	// that a failed mark is repeated alone.
 	effectDone bool

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"context"
+	"log/slog"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -9,7 +11,8 @@ import (
 // A subscription that lasted this long was a good one: the delays begin anew.
 const goodSubscription = time.Minute
 
-var resubscribeDelay = Exponential(100*time.Millisecond, 30*time.Second)
+// resubscribeDelay is short, so that a broker that is back is soon read again.
+var resubscribeDelay = Exponential(100*time.Millisecond, 5*time.Second)
 
 // consume keeps one topic subscribed until the stop. Subscribers end their
 // channel when they meet what they cannot handle; ending with them would stop
@@ -20,6 +23,9 @@ func (r *run) consume(topic string) {
 		messages, err := r.w.subscriber.Subscribe(r.subscription, topic)
 		if err == nil {
 			r.subscribed.Add(1)
+			if failures > 1 {
+				r.log.Info("worker: subscribed again", "topic", topic, "failures", failures-1)
+			}
 			received := r.receive(topic, messages)
 			r.subscribed.Add(-1)
 			if r.isStopping() {
@@ -34,7 +40,11 @@ func (r *run) consume(topic string) {
 			return
 		}
 		delay := resubscribeDelay(failures)
-		r.log.Warn("worker: subscription lost, subscribing again",
+		level := slog.LevelDebug
+		if failures == 1 { // one line for a broker that is away
+			level = slog.LevelWarn
+		}
+		r.log.Log(context.Background(), level, "worker: subscription lost, subscribing again",
 			"topic", topic, "err", err, "failures", failures, "delay", delay)
 		r.w.telemetry.resubscribed(topic)
 		if !r.sleep(delay, nil) {

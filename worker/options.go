@@ -26,11 +26,22 @@ type Options struct {
 	// Timeout ends the context of one attempt. The next attempt, and the next
 	// event of the key, still wait for the handler to return. Default 30 s.
 	Timeout time.Duration
-	// MaxAttempts is how many failed attempts make a dead letter. Default 10.
+	// MaxAttempts is how many failed attempts make a dead letter; an outage is no
+	// failure. Default 10.
 	MaxAttempts int
 	// Retry is the delay after a failed attempt. Default
 	// Exponential(100 ms, 1 min), some 50 s over 10 attempts.
 	Retry Retry
+	// OutagePatience is how long after an event's first failure in an outage its
+	// failures begin to count after all, and make a dead letter of
+	// [ClassUnavailable] by and by: where the handler has finished 20 other events
+	// meanwhile, so that the outage is the event's own. Where it is no error of an
+	// outage that all of the handler's keys meet, the time alone decides.
+	// Default 15 min.
+	OutagePatience time.Duration
+	// OutageLimit is the same for an outage in which the handler finishes no other
+	// events. Default 24 h; at least OutagePatience.
+	OutageLimit time.Duration
 	// Grace is how long a stop lets handlers run before it cancels their
 	// context. Default 30 s.
 	Grace time.Duration
@@ -67,6 +78,8 @@ func (o *Options) withDefaults() Options {
 	setDefault(&out.MaxBytesInFlight, 64<<20)
 	setDefault(&out.Timeout, 30*time.Second)
 	setDefault(&out.MaxAttempts, 10)
+	setDefault(&out.OutagePatience, 15*time.Minute)
+	setDefault(&out.OutageLimit, max(24*time.Hour, out.OutagePatience))
 	setDefault(&out.Grace, 30*time.Second)
 	setDefault(&out.ReplayWindow, 7*24*time.Hour)
 	if out.Retry == nil {
@@ -106,6 +119,11 @@ func (o *Options) validate() error {
 	refuse(o.MaxBytesInFlight < 0, "MaxBytesInFlight", o.MaxBytesInFlight)
 	refuse(o.Timeout < 0, "Timeout", o.Timeout)
 	refuse(o.MaxAttempts < 0, "MaxAttempts", o.MaxAttempts)
+	refuse(o.OutagePatience < 0, "OutagePatience", o.OutagePatience)
+	refuse(o.OutageLimit < 0, "OutageLimit", o.OutageLimit)
+	if o.OutageLimit >= 0 && o.OutageLimit < o.OutagePatience {
+		errs = append(errs, fmt.Errorf("worker: Options.OutageLimit is %v: must be at least OutagePatience, %v", o.OutageLimit, o.OutagePatience))
+	}
 	refuse(o.Grace < 0, "Grace", o.Grace)
 	refuse(o.ReplayWindow < 0, "ReplayWindow", o.ReplayWindow)
 	return errors.Join(errs...)

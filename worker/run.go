@@ -28,6 +28,7 @@ type run struct {
 	intake     sync.WaitGroup // one loop per topic
 	subscribed atomic.Int32   // topics with a live subscription
 	topics     map[string][]*handler
+	watches    map[*handler]*watch
 	poison     *handler // stands for all, where the envelope is at fault
 }
 
@@ -41,6 +42,12 @@ func newRun(ctx context.Context, w *Worker) *run {
 		stopping: make(chan struct{}),
 		topics:   w.handlers, // register refuses more from now on
 		poison:   &handler{try: func(_ context.Context, t *task) error { return t.d.fault }},
+	}
+	r.watches = map[*handler]*watch{r.poison: newWatch(w, r.poison)}
+	for _, handlers := range r.topics {
+		for _, h := range handlers {
+			r.watches[h] = newWatch(w, h)
+		}
 	}
 	r.lanes = newLanes(r.finish)
 	// Cancelling Run's context must not reach handlers or subscriptions: the

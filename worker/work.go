@@ -12,42 +12,52 @@ import (
 // false when the task was given up, because of a stop or because the subscriber
 // has taken the message back; the broker then delivers it again.
 func (r *run) work(t *task) bool {
-	opts := &r.w.opts
-	for failed, outages := 0, 0; ; {
-		t.attempt = failed + 1
-		if !r.enter(t.d) {
+	w := r.watches[t.handler]
+	defer func() { r.tell(w, t) }()
+	for {
+		t.attempt = t.failed + 1
+		if !r.enter(w, t) {
 			return false
 		}
-		err := r.attempt(t)
+		ruled, err := r.attempt(w, t)
 		<-r.slots
-
-		var delay time.Duration
-		var later *laterError
-		var outage *inboxError
 		switch {
-		case err == nil || errors.Is(err, errRepeat):
+		case t.answer == answerDone || t.answer == answerRepeat:
 			return true
 		case r.isStopping(): // whatever it was, a stop counts no attempt
 			return false
-		case errors.As(err, &outage):
-			outages++
-			delay = opts.Retry(outages)
-		case errors.As(err, &later):
-			delay = later.delay
-		case isFinal(err) || failed+1 >= opts.MaxAttempts:
+		case t.answer == answerFinal || !ruled.excused && t.failed >= r.w.opts.MaxAttempts:
 			return r.bury(t, err)
-		default:
-			failed++
-			delay = opts.Retry(failed)
 		}
-		if !r.sleep(delay, t.d.msg.Context().Done()) {
+		if !r.sleep(ruled.delay, t.d.msg.Context().Done()) {
 			return false
 		}
 	}
 }
 
-// enter waits for a place among the running handlers.
-func (r *run) enter(d *delivery) bool {
+// enter waits for a place among the running handlers and, in an outage, for the
+// event's turn, without holding a place meanwhile.
+func (r *run) enter(w *watch, t *task) bool {
+	lost := t.d.msg.Context().Done()
+	for granted := false; ; {
+		if !r.takeSlot(t.d) {
+			if granted {
+				w.withdraw()
+			}
+			return false
+		}
+		if granted || w.try(t) {
+			return true
+		}
+		<-r.slots
+		var ok bool
+		if granted, ok = w.wait(t, r.stopping, lost); !ok {
+			return false
+		}
+	}
+}
+
+func (r *run) takeSlot(d *delivery) bool {
 	lost := d.msg.Context().Done()
 	if r.isStopping() || d.msg.Context().Err() != nil {
 		return false
@@ -64,7 +74,7 @@ func (r *run) enter(d *delivery) bool {
 
 // attempt runs the handler once. It returns when the handler has, however long
 // past its time that is: the next of the key must not overlap with it.
-func (r *run) attempt(t *task) error {
+func (r *run) attempt(w *watch, t *task) (ruling, error) {
 	ctx, cancel := r.attemptContext(t)
 	defer cancel()
 	ctx, end := r.w.telemetry.begin(ctx, t)
@@ -77,9 +87,17 @@ func (r *run) attempt(t *task) error {
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = &timeoutError{err}
 	}
-	end(err)
-	r.report(ctx, t, err)
-	return err
+	a := answerOf(ctx, err)
+	if a != answerDone && r.isStopping() { // a cancelled call accuses nobody
+		a = answerNone
+	}
+	ruled := w.leave(t, a)
+	if later := (*laterError)(nil); a == answerLater && errors.As(err, &later) {
+		ruled.delay = later.delay
+	}
+	end(outcomeOf(a, ruled, err))
+	r.report(ctx, t, ruled, err)
+	return ruled, err
 }
 
 // attemptContext has the values of the message's context, and an end of its own:
@@ -100,12 +118,15 @@ func (r *run) bury(t *task, err error) bool {
 		cancel()
 		if putErr == nil {
 			r.w.telemetry.buried(t, letter.Class)
-			r.log.Warn("worker: dead letter", "handler", t.handler.name, "topic", t.d.topic, "class", letter.Class,
-				"attempts", letter.Attempts, "partition", t.d.origin.Partition, "offset", t.d.origin.Offset)
+			r.log.Error("worker: dead letter", "handler", t.handler.name, "topic", t.d.topic, "event", t.d.id,
+				"class", letter.Class, "err", loggable(err), "attempts", letter.Attempts,
+				"partition", t.d.origin.Partition, "offset", t.d.origin.Offset)
 			return true
 		}
-		r.log.Error("worker: dead letter not stored; its key waits",
-			"handler", t.handler.name, "topic", t.d.topic, "failures", failures, "err", putErr)
+		if failures&(failures-1) == 0 { // at the 1st, 2nd, 4th, … failure
+			r.log.Error("worker: dead letter not stored; its key waits",
+				"handler", t.handler.name, "topic", t.d.topic, "event", t.d.id, "failures", failures, "err", putErr)
+		}
 		if !r.sleep(r.w.opts.Retry(failures), t.d.msg.Context().Done()) {
 			return false
 		}
@@ -120,7 +141,7 @@ func (t *task) letter(err error) Letter {
 		Key:      t.d.key,
 		Payload:  t.d.msg.Payload,
 		Metadata: t.d.msg.Metadata,
-		Class:    classOf(err),
+		Class:    classOf(t.answer, err),
 		Err:      errorText(err),
 		Attempts: t.attempt,
 		Origin:   t.d.origin,
@@ -133,54 +154,54 @@ type timeoutError struct{ err error }
 func (e *timeoutError) Error() string { return "timeout: " + e.err.Error() }
 func (e *timeoutError) Unwrap() error { return e.err }
 
-// isFinal reports whether no attempt can mend the error.
-func isFinal(err error) bool {
-	var envelope *envelopeError
-	var stop *stopError
-	return errors.As(err, &envelope) || errors.As(err, &stop)
-}
-
-func classOf(err error) Class {
-	var envelope *envelopeError
-	var stop *stopError
-	var panicked *PanicError
-	var timeout *timeoutError
-	switch {
-	case errors.As(err, &envelope):
-		return envelope.class
-	case errors.As(err, &stop):
-		return ClassStopped
-	case errors.As(err, &panicked):
-		return ClassPanic
-	case errors.As(err, &timeout):
-		return ClassTimeout
-	default:
-		return ClassFailed
-	}
-}
-
-// report logs a failed attempt. Texts that may quote the message stay out:
-// those of decoders and, unless the runtime made them, of panics.
-func (r *run) report(ctx context.Context, t *task, err error) {
-	var envelope *envelopeError
-	var later *laterError
-	if err == nil || errors.Is(err, errRepeat) || errors.As(err, &envelope) || errors.As(err, &later) {
-		return
-	}
+// report logs a failed attempt that counts, and the begin of an outage. What does
+// not count is told once per outage and not per attempt.
+func (r *run) report(ctx context.Context, t *task, ruled ruling, err error) {
 	log := r.log.With("handler", t.handler.name, "topic", t.d.topic, "attempt", t.attempt)
-	var outage *inboxError
-	if errors.As(err, &outage) {
-		log.WarnContext(ctx, "worker: inbox failed, trying again without counting", "err", err)
+	switch {
+	case ruled.began:
+		r.w.telemetry.outage(t.handler, 1)
+		log.WarnContext(ctx, "worker: outage; nothing counts as failed, the events wait and go on when it is over", "err", loggable(err))
+		return
+	case ruled.excused:
+		log.DebugContext(ctx, "worker: attempt met an outage or contention", "err", loggable(err))
+		return
+	case t.answer != answerFailed && t.answer != answerUnavailable && t.answer != answerContention:
 		return
 	}
 	var panicked *PanicError
-	if !errors.As(err, &panicked) {
-		log.WarnContext(ctx, "worker: attempt failed", "class", classOf(err), "err", err)
+	if errors.As(err, &panicked) {
+		log.ErrorContext(ctx, "worker: handler panicked", "panic", loggable(err), "stack", string(panicked.Stack))
 		return
 	}
-	what := fmt.Sprintf("%T", panicked.Value)
-	if rt, ok := panicked.Value.(runtime.Error); ok {
-		what = rt.Error()
+	log.WarnContext(ctx, "worker: attempt failed", "class", classOf(t.answer, err), "err", loggable(err))
+}
+
+// tell ends a task at its watch, and logs the end of an outage.
+func (r *run) tell(w *watch, t *task) {
+	lasted := w.through(t)
+	if lasted == 0 {
+		return
 	}
-	log.ErrorContext(ctx, "worker: handler panicked", "panic", what, "stack", string(panicked.Stack))
+	r.w.telemetry.outage(t.handler, -1)
+	if !r.isStopping() {
+		r.log.Info("worker: the outage is over", "handler", t.handler.name, "topic", t.d.topic, "lasted", lasted)
+	}
+}
+
+// loggable is an error's text for the log. What may quote the message stays out:
+// the texts of decoders and, unless the runtime made them, of panics.
+func loggable(err error) string {
+	var envelope *envelopeError
+	if errors.As(err, &envelope) {
+		return string(envelope.class)
+	}
+	var panicked *PanicError
+	if errors.As(err, &panicked) {
+		if rt, ok := panicked.Value.(runtime.Error); ok {
+			return "panic: " + rt.Error()
+		}
+		return fmt.Sprintf("panic: %T", panicked.Value)
+	}
+	return errorText(err)
 }

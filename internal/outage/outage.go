@@ -102,7 +102,7 @@ func own(err error, late bool) Kind {
 	if slices.Contains(broken, err) {
 		return Unavailable
 	}
-	if timeout, ok := err.(interface{ Timeout() bool }); ok && timeout.Timeout() { //nolint:errorlint // as above
+	if timeout, ok := err.(interface{ Timeout() bool }); ok && timeout.Timeout() {
 		if late {
 			return None
 		}

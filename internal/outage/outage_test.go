@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
@@ -50,6 +51,9 @@ func TestOf_TellsThreeKindsOfErrors(t *testing.T) {
 		{driver.ErrBadConn, outage.Unavailable},
 		{mysql.ErrInvalidConn, outage.Unavailable},
 		{redis.ErrPoolTimeout, outage.Unavailable},
+		{errors.New("conn closed"), outage.Unavailable}, // pgx
+		{sarama.ErrOutOfBrokers, outage.Unavailable},
+		{sarama.ErrNotConnected, outage.Unavailable},
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, outage.Unavailable},
 		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, outage.Unavailable},
 		{os.NewSyscallError("open", syscall.EACCES), outage.None},

@@ -53,6 +53,16 @@ func ofRedis(text string) Kind {
 	return None
 }
 
+// clientWords are what clients say themselves of a connection that is not to be
+// had or has ended, in errors without a type.
+var clientWords = []string{
+	"invalid connection", // go-sql-driver/mysql
+	"conn closed",        // pgx, in a transaction whose server is gone: at COMMIT
+	"redis: connection pool timeout", "redis: connection pool exhausted", "redis: cluster has no nodes",
+	"redis: all sentinels specified in configuration are unreachable",
+	"kafka: client has run out of available brokers to talk to", "kafka: broker not connected", // sarama
+}
+
 // ofText knows the errors that have nothing but a text: those of
 // go-sql-driver/mysql, which begin with the server's number, those of
 // mattn/go-sqlite3, and the clients' own words for a connection that is not to
@@ -63,8 +73,7 @@ func ofText(err error) Kind {
 		return None
 	}
 	text := err.Error()
-	switch text {
-	case "invalid connection", "redis: connection pool timeout", "redis: connection pool exhausted":
+	if slices.Contains(clientWords, text) {
 		return Unavailable
 	}
 	if strings.HasPrefix(text, "database is locked") || strings.HasPrefix(text, "database table is locked") {

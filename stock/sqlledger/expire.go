@@ -65,7 +65,7 @@ func (e *expiry) decide(ctx context.Context, ids []stock.ID, wait time.Duration)
 		maps.Copy(e.verdicts, verdicts)
 		return nil
 	}
-	if conflictOf(err) == noConflict {
+	if !IsRetryable(err) {
 		return err
 	}
 	// SQLite has one lock for all: a smaller batch would wait for the same.

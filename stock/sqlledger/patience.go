@@ -42,7 +42,7 @@ func setBusyTimeout(ctx context.Context, conn *sql.Conn, ms int64) error {
 }
 
 // errNoConnection is what waiting for the only connection comes to; to
-// [conflictOf] it is a lock that was not to be had in time.
+// [IsRetryable] it is a lock that was not to be had in time.
 type errNoConnection struct{}
 
 func (errNoConnection) Error() string { return "all connections are in use" }

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
+	"github.com/firstcome/firstcome/internal/outage"
 	"github.com/firstcome/firstcome/internal/sqldialect"
 )
 
@@ -49,72 +49,12 @@ func (l *Ledger) InTx(ctx context.Context, work func(tx *sql.Tx) error) error {
 // (by the Code method of modernc.org/sqlite, or the text of mattn/go-sqlite3)
 // and of go-sql-driver/mysql (whose errors have no method for it: by the
 // number at the head of their text).
-func IsRetryable(err error) bool { return conflictOf(err) != noConflict }
+func IsRetryable(err error) bool { return outage.Of(longPast, err) == outage.Contention }
 
-// conflict is the way in which two transactions met.
-type conflict uint8
-
-const (
-	noConflict conflict = iota
-	collision           // deadlock or serialization failure: try again
-	timeout             // a lock was not to be had in time
-)
-
-// conflictOf looks for a database's error in the tree of err.
-func conflictOf(err error) conflict {
-	if err == nil {
-		return noConflict
-	}
-	switch wrapped := err.(type) { //nolint:errorlint // the walk through the tree itself
-	case interface{ SQLState() string }:
-		return conflictOfSQLState(wrapped.SQLState())
-	case interface{ Code() int }:
-		return conflictOfSQLite(wrapped.Code())
-	case interface{ Unwrap() []error }:
-		for _, e := range wrapped.Unwrap() {
-			if c := conflictOf(e); c != noConflict {
-				return c
-			}
-		}
-		return noConflict
-	case interface{ Unwrap() error }:
-		return conflictOf(wrapped.Unwrap())
-	default:
-		return conflictOfText(err.Error())
-	}
-}
-
-func conflictOfSQLState(code string) conflict {
-	switch code {
-	case "40001", "40P01": // serialization failure, deadlock
-		return collision
-	case "55P03": // lock not available
-		return timeout
-	default:
-		return noConflict
-	}
-}
-
-func conflictOfSQLite(code int) conflict {
-	switch code & 0xff { // the rest of it gives details
-	case 5, 6: // busy, locked
-		return timeout
-	default:
-		return noConflict
-	}
-}
-
-func conflictOfText(text string) conflict {
-	if rest, ok := strings.CutPrefix(text, "Error "); ok && len(rest) >= 4 {
-		switch rest[:4] {
-		case "1213", "1020": // deadlock; the row has changed since the snapshot
-			return collision
-		case "1205": // lock wait timeout
-			return timeout
-		}
-	}
-	if strings.HasPrefix(text, "database is locked") || strings.HasPrefix(text, "database table is locked") {
-		return timeout
-	}
-	return noConflict
-}
+// longPast is a context whose time is up: where the wait for the next try ran
+// into the caller's deadline, the conflict before it stands.
+var longPast = func() context.Context {
+	ctx, cancel := context.WithDeadline(context.Background(), time.Unix(0, 0))
+	cancel()
+	return ctx
+}()

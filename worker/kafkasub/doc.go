@@ -7,8 +7,8 @@
 //
 // A new group starts at the oldest message. Only the offsets of acknowledged
 // messages are ever committed: every [Options.CommitEvery], before a partition is
-// given up, and when the subscription ends. Bytes that do not decode become a message with worker.MetaUndecodable in its metadata, which
-// the worker puts to the dead letters; Watermill's own subscriber would end the
+// given up, and when the subscription ends. Bytes that do not decode become a
+// message with worker.MetaUndecodable in its metadata, which the worker puts to the dead letters; Watermill's own subscriber would end the
 // group's session on them, over and over. Each message carries its topic,
 // partition and offset in the metadata, and the record's key as worker.MetaKey
 // where the sender gave none. Records without a Watermill UUID, those of other
@@ -27,7 +27,9 @@
 //     go when its message in flight is finished; past [Options.RebalanceTimeout]
 //     the broker gives it to another member, and the two may run one key at the
 //     same time. The acknowledgement of a message that was in flight is lost, so
-//     the new owner receives it again. The inbox makes one effect of both.
+//     the new owner receives it again. The inbox makes one effect of both. In an
+//     outage events wait for longer than that: a rebalance then ends without this
+//     member, which comes back when its events are finished.
 //   - A process that is killed has the messages of its last [Options.CommitEvery]
 //     delivered again.
 package kafkasub
