@@ -66,6 +66,9 @@ func HandleTx[T any](w *Worker, name, topic string, fn func(ctx context.Context,
 		}
 		entered := false
 		ran, err := inbox.InTx(ctx, name, t.d.id, func(tx *sql.Tx) error {
+			if err := w.removeInTx(ctx, tx, t); err != nil {
+				return err
+			}
 			entered = true
 			return guard(func() error { return fn(ctx, tx, event) })
 		})
@@ -76,6 +79,9 @@ func HandleTx[T any](w *Worker, name, topic string, fn func(ctx context.Context,
 			return err
 		case !ran:
 			return errRepeat
+		}
+		if t.requeued != nil {
+			t.requeued.removed = w.sharedLetters != nil
 		}
 		return nil
 	}})
@@ -97,6 +103,9 @@ type task struct {
 	// effectDone is set once a handler without a transaction returned nil, so
 	// that a failed mark is repeated alone.
 	effectDone bool
+
+	requeued  *requeuedTask // set where a dead letter is run again
+	notBuried bool          // the dead letters were asked
 }
 
 func decode[T any](w *Worker, t *task) (Event[T], error) {
@@ -133,6 +142,12 @@ func (w *Worker) mark(ctx context.Context, t *task) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
 	defer cancel()
+	if done, err := w.markAndRemove(ctx, t); done || err != nil {
+		if err != nil {
+			return &inboxError{fmt.Errorf("inbox mark: %w", err)}
+		}
+		return nil
+	}
 	if err := w.inbox.Mark(ctx, t.handler.name, t.d.id); err != nil {
 		return &inboxError{fmt.Errorf("inbox mark: %w", err)}
 	}

@@ -29,6 +29,7 @@ type run struct {
 	subscribed atomic.Int32   // topics with a live subscription
 	topics     map[string][]*handler
 	poison     *handler // stands for all, where the envelope is at fault
+	requeues   *requeues
 }
 
 func newRun(ctx context.Context, w *Worker) *run {
@@ -43,6 +44,7 @@ func newRun(ctx context.Context, w *Worker) *run {
 		poison:   &handler{try: func(_ context.Context, t *task) error { return t.d.fault }},
 	}
 	r.lanes = newLanes(r.finish)
+	r.requeues = newRequeues(r.topics)
 	// Cancelling Run's context must not reach handlers or subscriptions: the
 	// drain decides when they end.
 	base := context.WithoutCancel(ctx)
@@ -54,6 +56,9 @@ func newRun(ctx context.Context, w *Worker) *run {
 func (r *run) start() {
 	for topic := range r.topics {
 		r.intake.Go(func() { r.consume(topic) })
+	}
+	if r.w.letters != nil {
+		r.intake.Go(r.runLetters)
 	}
 }
 
@@ -93,7 +98,9 @@ func (r *run) admit(topic string, msg *message.Message) bool {
 // finish brings one task to its end and, with the last of the message,
 // acknowledges it.
 func (r *run) finish(t *task) {
-	if !r.work(t) {
+	done := r.work(t)
+	r.letGo(t, done)
+	if !done {
 		t.d.givenUp.Store(true)
 	}
 	if t.d.pending.Add(-1) > 0 {
