@@ -19,7 +19,7 @@ const (
 	lettersInHand = 128              // of them in the lanes of one run, waiting ones included
 	letterTime    = 10 * time.Second // bounds one call of the store
 	releaseTime   = 2 * time.Second  // the same, while a stop waits
-	leaseMargin   = time.Minute      // beyond Options.Timeout
+	leaseMargin   = 30 * time.Second // beyond Options.Timeout: for the mark and the removal
 )
 
 // requeues is a run's part in running dead letters again: those that it has in

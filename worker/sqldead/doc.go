@@ -17,7 +17,7 @@
 //     of the letter are one transaction; elsewhere the letter goes after the mark,
 //     which keeps a second run from taking effect. A worker that dies leaves the
 //     letter requeued, and another takes it when the lease is over
-//     (worker.Options.Timeout and a minute).
+//     (worker.Options.Timeout and 30 s).
 //   - Nothing is removed but by an operator, by the end of a requeued run, or,
 //     for tombstones, by [Options.Retention].
 //

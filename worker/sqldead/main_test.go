@@ -6,4 +6,6 @@ import (
 	"github.com/firstcome/firstcome/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	testenv.Main(m, testenv.Role{Name: "worker", Main: workerProcess})
+}
