@@ -318,6 +318,33 @@ func (b *books) insist(o Order) {
 	}
 }
 
+// Giving an order up and selling it meet at the ledger's row: whoever comes first
+// there decides on the money, too.
+func TestGivingUpBesideASaleChargesWhatIsSoldAndNothingElse(t *testing.T) {
+	eachLedger(t, func(t *testing.T, b *books, _ stock.Unpaid) {
+		for range 30 {
+			o := b.place()
+			b.authorised(o)
+			var both sync.WaitGroup
+			both.Go(func() { b.insist(o) })
+			both.Go(func() {
+				for try := 0; ; try++ {
+					err := b.c.giveUp(t.Context(), placedOf(o))
+					if err == nil {
+						return
+					}
+					if try > 50 {
+						t.Errorf("give up: %v", err)
+						return
+					}
+				}
+			})
+			both.Wait()
+		}
+		b.balance()
+	})
+}
+
 // What it can't finish yet does not keep it from what comes behind.
 func TestARoundGoesOnWhereTheLastOneEnded(t *testing.T) {
 	b := newBooks(t, "sqlite://"+filepath.Join(t.TempDir(), "shop.db"), stock.KeepUnits)
