@@ -67,12 +67,14 @@ func HandleTx[T any](w *Worker, name, topic string, fn func(ctx context.Context,
 		entered := false
 		ran, err := inbox.InTx(ctx, name, t.d.id, func(tx *sql.Tx) error {
 			if err := w.removeInTx(ctx, tx, t); err != nil {
-				return err
+				return err // as when the inbox fails
 			}
 			entered = true
 			return guard(func() error { return fn(ctx, tx, event) })
 		})
 		switch {
+		case errors.Is(err, errRepeat) && !entered: // its letter is not in our hand any more
+			return errRepeat
 		case err != nil && !entered: // the handler never ran: no attempt
 			return &inboxError{fmt.Errorf("inbox: %w", err)}
 		case err != nil:

@@ -142,3 +142,45 @@ func workerProcess() error {
 	defer stop()
 	return w.Run(ctx)
 }
+
+// The database dies while a letter runs. It stays requeued, counts no attempt,
+// and goes on by itself.
+func TestDatabaseKilledWhileALetterRuns_ItRunsOnceAfterwards(t *testing.T) {
+	server := testenv.NewPostgres(t)
+	d := databases[1]
+	d.source = func(t *testing.T) string { return server.NewDatabase(t) }
+	for name, way := range handlers {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, d)
+			ok(t, r.dead.Put(t.Context(), worker.Letter{Handler: "h", Topic: "orders", EventID: "event-1", Payload: []byte(`{}`)}))
+			killed := make(chan struct{})
+			first := true
+			r.start(r.dead, r.inbox, way(r, func(event) error {
+				if first {
+					first = false
+					server.Kill()
+					close(killed)
+				}
+				return nil
+			}))
+			ok(t, r.dead.Requeue(t.Context(), r.letter(1).Seq))
+			<-killed
+			time.Sleep(300 * time.Millisecond) // some tries against nothing
+			server.Restart()
+			r.wait(func() bool {
+				buried, err := r.dead.Buried(t.Context(), "h", "event-1")
+				if err == nil && buried {
+					l, err := r.dead.Find(t.Context(), "h", "event-1")
+					if err == nil && l.State != worker.LetterRequeued {
+						t.Fatalf("it was given up: %+v", l)
+					}
+				}
+				return err == nil && !buried
+			})
+			r.effects(1, 1)
+			if seen, err := r.inbox.Seen(t.Context(), "h", "event-1"); err != nil || !seen {
+				t.Errorf("marked: %v, %v", seen, err)
+			}
+		})
+	}
+}
