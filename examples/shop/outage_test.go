@@ -126,7 +126,7 @@ func TestOrdersWhoseEventsWereBuriedAreFinished(t *testing.T) {
 			letters := f.bury(s, db)
 			f.start("worker-0", "worker")
 			f.start("worker-1", "worker")
-			res, err := http.Post(fmt.Sprintf("%s/letters/worker/%d/requeue", f.admin, letters[0]), "", nil) //nolint:noctx,gosec // the fleet's own
+			res, err := http.Post(fmt.Sprintf("%s/letters/worker/%d/requeue", f.admin, letters[0]), "", nil) //nolint:noctx // the fleet's own
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -317,8 +317,10 @@ func takeLater(t *testing.T, p LetterParts) {
 		ok(t, err)
 		return taken
 	}
-	if !take("a", time.Minute) || !take("a", time.Minute) || take("b", time.Minute) {
-		t.Fatal("the lease is not a's alone")
+	for range 2 { // again is anew
+		if !take("a", time.Minute) || take("b", time.Minute) {
+			t.Fatal("the lease is not a's alone")
+		}
 	}
 	ok(t, p.Store.Release(t.Context(), l.Seq, "b")) // not b's to release
 	if take("b", time.Minute) {
