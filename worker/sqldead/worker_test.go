@@ -30,6 +30,7 @@ type rig struct {
 	dead  *sqldead.Store
 	inbox *sqlinbox.Inbox
 	bus   *gochannel.GoChannel
+	poll  time.Duration
 }
 
 func newRig(t *testing.T, d database) *rig {
@@ -37,7 +38,7 @@ func newRig(t *testing.T, d database) *rig {
 	source, db := d.fresh(t)
 	inbox, err := sqlinbox.New(db, d.name, nil)
 	ok(t, err)
-	return &rig{t: t, from: source, d: d, db: db, dead: store(t, db, d, nil), inbox: inbox}
+	return &rig{t: t, poll: 20 * time.Millisecond, from: source, d: d, db: db, dead: store(t, db, d, nil), inbox: inbox}
 }
 
 type (
@@ -51,7 +52,7 @@ func (r *rig) start(dead worker.DeadLetter, inbox worker.Inbox, register handler
 	r.bus = gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, nil)
 	subscribed := &counting{Subscriber: r.bus, seen: make(chan struct{}, 1)}
 	w, err := worker.New(subscribed, inbox, dead, &worker.Options{
-		MaxAttempts: 2, Retry: func(int) time.Duration { return time.Millisecond }, LetterPoll: 20 * time.Millisecond,
+		MaxAttempts: 2, Retry: func(int) time.Duration { return time.Millisecond }, LetterPoll: r.poll,
 	})
 	ok(r.t, err)
 	ok(r.t, register(w))
@@ -371,6 +372,18 @@ func TestLetterThatLeftTheHand_TakesNoEffect(t *testing.T) {
 		r.effects(1, 0)
 		r.effects(2, 1)
 	})
+}
+
+func TestRequeueInTheWorkersProcess_WaitsForNoPoll(t *testing.T) {
+	r := newRig(t, databases[0])
+	r.poll = time.Hour
+	r.start(r.dead, r.inbox, handlers["HandleTx"](r, func(event) error { return nil }))
+	for n := range 3 { // the first may be met by the look at the start
+		ok(t, r.dead.Put(t.Context(), worker.Letter{Handler: "h", Topic: "orders", EventID: fmt.Sprintf("event-%d", n), Payload: []byte(`{}`)}))
+		ok(t, r.dead.Requeue(t.Context(), r.letter(n).Seq))
+		r.gone(n)
+		r.effects(n, 1)
+	}
 }
 
 func TestRequeuedLetter_WaitsBehindItsKeysEvents(t *testing.T) {

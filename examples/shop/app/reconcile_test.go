@@ -345,6 +345,63 @@ func TestGivingUpBesideASaleChargesWhatIsSoldAndNothingElse(t *testing.T) {
 	})
 }
 
+// awayStock is a stock whose Redis is away.
+type awayStock struct {
+	stock.Store
+	away bool
+}
+
+func (s *awayStock) Confirm(ctx context.Context, id stock.ID, part ...stock.Line) (stock.Hold, error) {
+	if s.away {
+		return stock.Hold{}, stock.ErrUnknown
+	}
+	return s.Store.Confirm(ctx, id, part...)
+}
+
+func (s *awayStock) Cancel(ctx context.Context, id stock.ID) (stock.Hold, error) {
+	if s.away {
+		return stock.Hold{}, stock.ErrUnknown
+	}
+	return s.Store.Cancel(ctx, id)
+}
+
+// A round that breaks off in the middle leaves its orders to the next.
+func TestARoundThatRedisBreaksOffIsFinishedByTheNext(t *testing.T) {
+	eachLedger(t, func(t *testing.T, b *books, unpaid stock.Unpaid) {
+		away := &awayStock{Store: b.stock, away: true}
+		b.c.stock = away
+		sold, dead, dropped := b.place(), b.place(), b.place()
+		b.sold(sold)
+		b.bury(sold)
+		b.bury(dead)
+		b.authorised(dropped)
+		must(t, b.letters.Drop(t.Context(), b.bury(dropped)))
+		time.Sleep(testHold + testPatience + 20*time.Millisecond)
+		r := b.reconciler()
+		if err := r.round(t.Context()); !errors.Is(err, stock.ErrUnknown) {
+			t.Errorf("the round: %v", err)
+		}
+		if n := b.count(`SELECT COUNT(*) FROM shop_order WHERE settled_at > 0`); n != 0 {
+			t.Errorf("%d orders are said to be settled", n)
+		}
+		if n := b.count(`SELECT COUNT(*) FROM shop_charge`); n != 0 {
+			t.Errorf("%d are charged before Redis knows", n)
+		}
+		away.away = false
+		must(t, r.round(t.Context()))
+		b.is(sold, "confirmed")
+		b.is(dropped, "cancelled")
+		if unpaid == stock.KeepUnits {
+			b.is(dead, "requeued")
+			b.arrives(dead)
+			b.is(dead, "confirmed")
+		} else {
+			b.is(dead, "cancelled")
+		}
+		b.balance()
+	})
+}
+
 // What it can't finish yet does not keep it from what comes behind.
 func TestARoundGoesOnWhereTheLastOneEnded(t *testing.T) {
 	b := newBooks(t, "sqlite://"+filepath.Join(t.TempDir(), "shop.db"), stock.KeepUnits)
