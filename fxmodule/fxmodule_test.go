@@ -29,6 +29,7 @@ import (
 	"github.com/firstcome/firstcome/stock/redisstock"
 	"github.com/firstcome/firstcome/stock/sqlledger"
 	"github.com/firstcome/firstcome/worker"
+	"github.com/firstcome/firstcome/worker/sqldead"
 	"github.com/firstcome/firstcome/worker/sqlinbox"
 )
 
@@ -46,6 +47,7 @@ func database(t *testing.T) fxmodule.Database {
 		"ledger": func(d string) (fs.FS, error) { return sqlledger.Migrations(d) },
 		"outbox": func(d string) (fs.FS, error) { return sqloutbox.Migrations(d) },
 		"inbox":  func(d string) (fs.FS, error) { return sqlinbox.Migrations(d) },
+		"dead":   func(d string) (fs.FS, error) { return sqldead.Migrations(d) },
 	} {
 		files, err := migrations("sqlite")
 		if err != nil {

@@ -33,6 +33,30 @@
 // ones after [Options.MaxAttempts]; the line goes on. If the dead letter cannot
 // be stored, the event is not acknowledged.
 //
+// # Dead letters
+//
+// [DeadLetterTo] publishes them to a topic, for whoever reads it. A
+// [LetterStore], such as package sqldead, keeps them in SQL:
+//
+//	dead, err := sqldead.New(db, "postgres", nil)
+//	w, err := worker.New(subscriber, inbox, dead, nil)
+//	...
+//	page, err := dead.Letters(ctx, worker.LetterQuery{})
+//	err = dead.Requeue(ctx, page[0].Seq)
+//
+// The policy is skip: the key's later events go on. While an event's letter
+// stands, a repeat of the event is not run, also after [LetterOperator.Drop],
+// which leaves a tombstone. A requeued letter runs in a worker that has its
+// handler, at once in the process that asked and within [Options.LetterPoll]
+// elsewhere, with its original ID, key, payload and metadata, in its key's lane
+// of that process. It is gone when the handler is done: with [HandleTx], and
+// inbox and store on one [sql.DB], in the transaction of mark and effect; else
+// right after the mark. If it fails again, it lies there again with the sum of
+// attempts. An outage, a stop or a crash leaves it requeued. The price is one
+// look-up by a unique key per event.
+//
+// [LetterMonitor] shows count and age as gauges.
+//
 // # What a handler answers
 //
 //   - nil: done, never again.
@@ -90,8 +114,10 @@
 //     behind it there. Subscribers that deliver ahead of acknowledgements, such as
 //     gochannel, have no such wait.
 //   - One hot key can fill [Options.MaxInFlight], and the other keys then wait.
-//   - An inbox with a retention forgets: repeats must not come later, see
-//     [Options.ReplayWindow].
+//   - An inbox with a retention forgets, and so does a store of dead letters its
+//     tombstones: repeats must not come later, see [Options.ReplayWindow].
+//   - A drop does not stop an attempt at the same event that another worker has
+//     begun before it, on an event that the broker gave to two.
 //   - A handler that ignores its context keeps its key and its place in
 //     [Options.Concurrency] until it returns.
 //

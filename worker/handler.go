@@ -66,16 +66,24 @@ func HandleTx[T any](w *Worker, name, topic string, fn func(ctx context.Context,
 		}
 		entered := false
 		ran, err := inbox.InTx(ctx, name, t.d.id, func(tx *sql.Tx) error {
+			if err := w.removeInTx(ctx, tx, t); err != nil {
+				return err // as when the inbox fails
+			}
 			entered = true
 			return guard(func() error { return fn(ctx, tx, event) })
 		})
 		switch {
+		case errors.Is(err, errRepeat) && !entered: // its letter is not in our hand any more
+			return errRepeat
 		case err != nil && !entered: // the handler never ran: no attempt
 			return &inboxError{fmt.Errorf("inbox: %w", err)}
 		case err != nil:
 			return err
 		case !ran:
 			return errRepeat
+		}
+		if t.requeued != nil {
+			t.requeued.removed = w.sharedLetters != nil
 		}
 		return nil
 	}})
@@ -99,6 +107,9 @@ type task struct {
 	// effectDone is set once a handler without a transaction returned nil, so
 	// that a failed mark is repeated alone.
 	effectDone bool
+
+	requeued  *requeuedTask // set where a dead letter is run again
+	notBuried bool          // the dead letters were asked
 }
 
 func decode[T any](w *Worker, t *task) (Event[T], error) {
@@ -135,6 +146,12 @@ func (w *Worker) mark(ctx context.Context, t *task) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
 	defer cancel()
+	if done, err := w.markAndRemove(ctx, t); done || err != nil {
+		if err != nil {
+			return &inboxError{fmt.Errorf("inbox mark: %w", err)}
+		}
+		return nil
+	}
 	if err := w.inbox.Mark(ctx, t.handler.name, t.d.id); err != nil {
 		return &inboxError{fmt.Errorf("inbox mark: %w", err)}
 	}

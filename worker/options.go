@@ -56,6 +56,10 @@ type Options struct {
 	// Kafka's.
 	ReplayWindow time.Duration
 
+	// LetterPoll is how often, at most, the worker looks for dead letters that
+	// another process has requeued in its [LetterStore]. Default 5 s.
+	LetterPoll time.Duration
+
 	// Logger receives what an operator should know: no payloads and no keys.
 	// Default slog.Default().
 	Logger *slog.Logger
@@ -82,6 +86,7 @@ func (o *Options) withDefaults() Options {
 	setDefault(&out.OutageLimit, max(24*time.Hour, out.OutagePatience))
 	setDefault(&out.Grace, 30*time.Second)
 	setDefault(&out.ReplayWindow, 7*24*time.Hour)
+	setDefault(&out.LetterPoll, 5*time.Second)
 	if out.Retry == nil {
 		out.Retry = Exponential(100*time.Millisecond, time.Minute)
 	}
@@ -126,19 +131,20 @@ func (o *Options) validate() error {
 	}
 	refuse(o.Grace < 0, "Grace", o.Grace)
 	refuse(o.ReplayWindow < 0, "ReplayWindow", o.ReplayWindow)
+	refuse(o.LetterPoll < 0, "LetterPoll", o.LetterPoll)
 	return errors.Join(errs...)
 }
 
-// checkRetention refuses an inbox that forgets an event while the broker may
-// still repeat it.
-func (o *Options) checkRetention(inbox Inbox) error {
-	r, ok := inbox.(retainer)
+// checkRetention refuses an inbox, or a dead letter store, that forgets an event
+// while the broker may still repeat it.
+func (o *Options) checkRetention(what string, memory any) error {
+	r, ok := memory.(retainer)
 	if !ok {
 		return nil
 	}
 	if kept := r.Retention(); kept > 0 && kept < o.ReplayWindow {
-		return fmt.Errorf("worker: the inbox keeps marks for %v, but Options.ReplayWindow is %v: "+
-			"an event repeated after its mark is gone would take effect twice", kept, o.ReplayWindow)
+		return fmt.Errorf("worker: the %s forgets after %v, but Options.ReplayWindow is %v: "+
+			"an event repeated after that would take effect again", what, kept, o.ReplayWindow)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ type run struct {
 	topics     map[string][]*handler
 	watches    map[*handler]*watch
 	poison     *handler // stands for all, where the envelope is at fault
+	requeues   *requeues
 }
 
 func newRun(ctx context.Context, w *Worker) *run {
@@ -50,6 +51,7 @@ func newRun(ctx context.Context, w *Worker) *run {
 		}
 	}
 	r.lanes = newLanes(r.finish)
+	r.requeues = newRequeues(r.topics)
 	// Cancelling Run's context must not reach handlers or subscriptions: the
 	// drain decides when they end.
 	base := context.WithoutCancel(ctx)
@@ -61,6 +63,9 @@ func newRun(ctx context.Context, w *Worker) *run {
 func (r *run) start() {
 	for topic := range r.topics {
 		r.intake.Go(func() { r.consume(topic) })
+	}
+	if r.w.letters != nil {
+		r.intake.Go(r.runLetters)
 	}
 }
 
@@ -100,7 +105,9 @@ func (r *run) admit(topic string, msg *message.Message) bool {
 // finish brings one task to its end and, with the last of the message,
 // acknowledges it.
 func (r *run) finish(t *task) {
-	if !r.work(t) {
+	done := r.work(t)
+	r.letGo(t, done)
+	if !done {
 		t.d.givenUp.Store(true)
 	}
 	if t.d.pending.Add(-1) > 0 {

@@ -114,7 +114,7 @@ func (r *run) bury(t *task, err error) bool {
 	letter := t.letter(err)
 	for failures := 1; ; failures++ {
 		ctx, cancel := r.attemptContext(t)
-		putErr := guard(func() error { return r.w.dead.Put(ctx, letter) })
+		putErr := guard(func() error { return r.w.putLetter(ctx, t, letter) })
 		cancel()
 		if putErr == nil {
 			r.w.telemetry.buried(t, letter.Class)

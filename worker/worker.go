@@ -16,8 +16,12 @@ type Worker struct {
 	subscriber message.Subscriber
 	inbox      Inbox
 	dead       DeadLetter
+	letters    LetterStore // dead, where it is one
+	taker      string      // our hand in it
 	opts       Options
 	telemetry  *telemetry
+	// sharedLetters is letters, where the inbox's transactions reach it.
+	sharedLetters txLetters
 
 	mu       sync.Mutex
 	handlers map[string][]*handler // by topic, in order of registration
@@ -31,7 +35,8 @@ type Worker struct {
 // caller's to close, after [Worker.Run] returned.
 //
 // A nil inbox is a decision: each handler then runs at least once per event, and
-// [HandleTx] is refused. deadLetter is required, [DeadLetterTo] is one.
+// [HandleTx] is refused. deadLetter is required, [DeadLetterTo] is one; the
+// letters of a [LetterStore] can be run again.
 func New(subscriber message.Subscriber, inbox Inbox, deadLetter DeadLetter, opts *Options) (*Worker, error) {
 	if subscriber == nil {
 		return nil, errors.New("worker: subscriber is nil")
@@ -40,7 +45,8 @@ func New(subscriber message.Subscriber, inbox Inbox, deadLetter DeadLetter, opts
 		return nil, errors.New("worker: deadLetter is nil: DeadLetterTo(publisher) makes one")
 	}
 	o := opts.withDefaults()
-	if err := errors.Join(o.validate(), o.checkRetention(inbox)); err != nil {
+	letters, _ := deadLetter.(LetterStore)
+	if err := errors.Join(o.validate(), o.checkRetention("inbox", inbox), o.checkRetention("dead letter store", letters)); err != nil {
 		return nil, err
 	}
 	tel, err := newTelemetry(&o)
@@ -48,13 +54,16 @@ func New(subscriber message.Subscriber, inbox Inbox, deadLetter DeadLetter, opts
 		return nil, err
 	}
 	return &Worker{
-		subscriber: subscriber,
-		inbox:      inbox,
-		dead:       deadLetter,
-		opts:       o,
-		telemetry:  tel,
-		handlers:   map[string][]*handler{},
-		names:      map[string]bool{},
+		subscriber:    subscriber,
+		inbox:         inbox,
+		dead:          deadLetter,
+		letters:       letters,
+		taker:         newTaker(),
+		sharedLetters: sharedLetters(inbox, letters),
+		opts:          o,
+		telemetry:     tel,
+		handlers:      map[string][]*handler{},
+		names:         map[string]bool{},
 	}, nil
 }
 
@@ -72,6 +81,9 @@ func (w *Worker) register(h *handler) error {
 	}
 	if w.names[h.name] {
 		return fmt.Errorf("worker: handler %q: the name is taken; the inbox tells handlers apart by it", h.name)
+	}
+	if w.letters != nil {
+		h.try = w.withLetters(h.try)
 	}
 	w.names[h.name] = true
 	w.handlers[h.topic] = append(w.handlers[h.topic], h)

@@ -22,6 +22,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 type fleet struct {
 	t     *testing.T
 	redis *testenv.RedisServer
+	db    string
 	args  []string
 	bin   string
 	procs map[string]*testenv.Process
@@ -31,17 +32,19 @@ type fleet struct {
 
 const fleetStock = 200
 
-// newFleet starts the servers and, of each role, as many processes as named.
-func newFleet(t *testing.T, broker func() string, roles map[string]int) *fleet {
+// newFleet starts the servers and, of each role, as many processes as named, with
+// further flags.
+func newFleet(t *testing.T, broker func() string, roles map[string]int, flags ...string) *fleet {
 	t.Helper()
 	f := &fleet{t: t, redis: testenv.NewRedis(t, "appendonly yes", "appendfsync always"), procs: map[string]*testenv.Process{}}
 	f.bin = testenv.Build(t, "./examples/shop")
-	f.args = []string{
-		"-redis", f.redis.URL(), "-db", testenv.Postgres(t).NewDatabase(t), "-broker", broker(),
+	f.db = testenv.Postgres(t).NewDatabase(t)
+	f.args = append([]string{
+		"-redis", f.redis.URL(), "-db", f.db, "-broker", broker(),
 		// Kafka gives a killed worker's partitions away after its session's 10 s;
 		// an order must not run out of time meanwhile.
 		"-stock", fmt.Sprint(fleetStock), "-hold", "1m",
-	}
+	}, flags...)
 	for role, n := range roles {
 		for i := range n {
 			f.start(fmt.Sprintf("%s-%d", role, i), role)
@@ -107,7 +110,7 @@ func (f *fleet) try(ctx context.Context, url, name string) (int, string, error) 
 // those who are served. Every buyer must get a final answer.
 func (f *fleet) crowd(n int, at func(served int)) (winners int64) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(f.t.Context(), 3*time.Minute+away())
 	defer cancel()
 	var wins, served atomic.Int64
 	var wg sync.WaitGroup
@@ -142,7 +145,7 @@ func (f *fleet) crowd(n int, at func(served int)) (winners int64) {
 func (f *fleet) books(orders int64) app.Audit {
 	f.t.Helper()
 	var a app.Audit
-	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(90*time.Second + 2*away()); time.Now().Before(deadline); {
 		if res, err := http.Get(f.urls[0] + "/audit"); err == nil { //nolint:noctx // bounded by the loop
 			err = json.NewDecoder(res.Body).Decode(&a)
 			_ = res.Body.Close()

@@ -117,6 +117,10 @@ func (i *Inbox) Count(ctx context.Context, handler string) (int64, error) {
 	return n, nil
 }
 
+// Database is what the inbox was built on. A dead letter store on the same one
+// ends its letters in the transactions of [Inbox.InTx].
+func (i *Inbox) Database() *sql.DB { return i.db }
+
 // Retention is how long marks are kept, 0 for ever. worker.New compares it with
 // the time over which the broker may repeat.
 func (i *Inbox) Retention() time.Duration {

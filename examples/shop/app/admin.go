@@ -19,6 +19,7 @@ type admin struct {
 	ready    atomic.Bool
 	registry *prometheus.Registry
 	auditor  *auditor
+	letters  *letterDesk
 	check    func(ctx context.Context) error // asks the servers that this process needs
 }
 
@@ -32,7 +33,7 @@ func newAdmin(a *auditor, check func(ctx context.Context) error) (*admin, error)
 		return nil, err
 	}
 	otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(exporter)))
-	return &admin{registry: registry, auditor: a, check: check}, nil
+	return &admin{registry: registry, auditor: a, letters: &letterDesk{a.letters}, check: check}, nil
 }
 
 func (a *admin) handler() http.Handler {
@@ -43,6 +44,7 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /audit", a.auditor.serve)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
+	a.letters.routes(mux)
 	return secure(mux)
 }
 

@@ -80,7 +80,8 @@ func (a *App) modules() []fx.Option {
 		fxmodule.Stock(redisstock.JournalOff, &redisstock.Options{AutoRebuild: true}),
 		fxmodule.Outbox(nil),
 		fxmodule.Inbox(nil),
-		fx.Invoke(openSale),
+		fxmodule.DeadLetters(nil),
+		fx.Invoke(openSale, watchParked),
 	}
 	if a.cfg.has(RoleRelay) {
 		options = append(options, fxmodule.Relay([]string{topicOrders}, nil), fx.Provide(a.publisher))
@@ -109,8 +110,34 @@ func openSale(lc fx.Lifecycle, cfg Config, store stock.Store) {
 	}))
 }
 
-func newAuditor(cfg Config, db fxmodule.Database, s stock.Store, l stock.Ledger, o outbox.Store, i *sqlinbox.Inbox) *auditor {
-	return &auditor{cfg: cfg, db: db.DB, stock: s, ledger: l, outbox: o, inbox: i}
+type auditParams struct {
+	fx.In
+
+	Config  Config
+	DB      fxmodule.Database
+	Stock   stock.Store
+	Ledger  stock.Ledger
+	Outbox  *sqloutbox.Store
+	Inbox   *sqlinbox.Inbox
+	Letters worker.LetterStore
+}
+
+func newAuditor(p auditParams) *auditor {
+	return &auditor{
+		cfg: p.Config, db: p.DB.DB, stock: p.Stock, ledger: p.Ledger, outbox: p.Outbox, inbox: p.Inbox,
+		letters: map[string]worker.LetterOperator{"worker": p.Letters, "outbox": fxmodule.ParkedLetters(p.Outbox)},
+	}
+}
+
+// watchParked shows the outbox's parked messages as gauges, beside the dead
+// letters.
+func watchParked(lc fx.Lifecycle, sd fx.Shutdowner, o *sqloutbox.Store) error {
+	m, err := worker.NewLetterMonitor(fxmodule.ParkedLetters(o), "outbox", nil)
+	if err != nil {
+		return err
+	}
+	fxmodule.Loop(lc, sd, "parked message gauges", m.Run)
+	return nil
 }
 
 func (a *App) publisher(lc fx.Lifecycle) (message.Publisher, error) {
@@ -122,8 +149,8 @@ func (a *App) publisher(lc fx.Lifecycle) (message.Publisher, error) {
 }
 
 func (a *App) worker() fx.Option {
-	options := []fx.Option{
-		fxmodule.Worker(nil),
+	return fx.Options(
+		fxmodule.Worker(&worker.Options{MaxAttempts: a.cfg.Attempts}),
 		fx.Provide(
 			func(lc fx.Lifecycle) (message.Subscriber, error) {
 				s, err := a.parts.subscriber()
@@ -132,19 +159,23 @@ func (a *App) worker() fx.Option {
 				}
 				return s, err
 			},
-			worker.DeadLetterTo,
 			func(l *sqlledger.Ledger, s stock.Store, o orders, p *provider) *checkout {
 				return &checkout{ledger: l, stock: s, orders: o, pay: p}
 			},
 		),
-		fx.Invoke(func(w *worker.Worker, c *checkout) error {
-			return worker.Handle(w, handlerName, topicOrders, c.handle)
-		}),
-	}
-	if !a.cfg.has(RoleRelay) {
-		options = append(options, fx.Provide(a.publisher)) // for dead letters
-	}
-	return fx.Options(options...)
+		fx.Invoke(
+			func(w *worker.Worker, c *checkout) error {
+				return worker.Handle(w, handlerName, topicOrders, c.handle)
+			},
+			func(lc fx.Lifecycle, sd fx.Shutdowner, c *checkout, letters worker.LetterStore, o *sqloutbox.Store) {
+				r := &reconciler{
+					sku: a.cfg.SKU, every: a.cfg.Reconcile, patience: a.cfg.Patience,
+					ledger: c.ledger, checkout: c, letters: letters, parked: fxmodule.ParkedLetters(o),
+				}
+				fxmodule.Loop(lc, sd, "reconciler", r.Run)
+			},
+		),
+	)
 }
 
 // hashKey keys the hashes of idempotency keys. A real shop keeps it secret, the
@@ -244,7 +275,7 @@ func (a *App) greet(out io.Writer) {
 	if len(a.parts.embedded) > 0 {
 		fmt.Fprintf(out, "Embedded, for trying only: %s.\n", strings.Join(a.parts.embedded, "; "))
 	}
-	fmt.Fprintf(out, "Admin: %s/healthz /readyz /metrics /audit\n", a.AdminURL())
+	fmt.Fprintf(out, "Admin: %s/healthz /readyz /metrics /audit /letters/worker /letters/outbox\n", a.AdminURL())
 	if a.public == nil {
 		fmt.Fprintf(out, "Role %s is running.\n", a.cfg.Role)
 		return

@@ -4,11 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/firstcome/firstcome/outbox"
 	"github.com/firstcome/firstcome/stock"
+	"github.com/firstcome/firstcome/worker"
 	"github.com/firstcome/firstcome/worker/sqlinbox"
 )
 
@@ -30,8 +33,9 @@ type auditOrders struct {
 	Held      int64 `json:"held"`
 	Confirmed int64 `json:"confirmed"`
 	Cancelled int64 `json:"cancelled"`
-	Units     int64 `json:"units"`  // in confirmed orders
-	Buyers    int64 `json:"buyers"` // who have a confirmed order
+	Unsettled int64 `json:"unsettled"` // for which something is left to do
+	Units     int64 `json:"units"`     // in confirmed orders
+	Buyers    int64 `json:"buyers"`    // who have a confirmed order
 }
 
 type auditEvents struct {
@@ -40,6 +44,8 @@ type auditEvents struct {
 	Pending int64 `json:"pending"`
 	Parked  int64 `json:"parked"`
 	Handled int64 `json:"handled"` // marks in the inbox
+	Dead    int64 `json:"dead"`    // dead letters, requeued ones included
+	Dropped int64 `json:"dropped"` // dead letters given up
 }
 
 type auditPayments struct {
@@ -56,6 +62,8 @@ type auditor struct {
 	ledger stock.Ledger
 	outbox outbox.Store
 	inbox  *sqlinbox.Inbox
+
+	letters map[string]worker.LetterOperator // by source
 
 	mu   sync.Mutex
 	last Audit
@@ -84,14 +92,15 @@ func (a *auditor) audit(ctx context.Context) (Audit, error) {
 func (a *auditor) read(ctx context.Context) (Audit, error) {
 	got := Audit{Violations: []string{}}
 	for _, step := range []func(context.Context, *Audit) error{
-		a.readPayments, a.readInbox, a.readUnpaid, a.readOrders, a.readOutbox, a.readStock,
+		a.readPayments, a.readInbox, a.readLetters, a.readUnpaid, a.readOrders, a.readOutbox, a.readStock,
 	} {
 		if err := step(ctx, &got); err != nil {
 			return Audit{}, fmt.Errorf("audit: %w", err)
 		}
 	}
 	e := &got.Events
-	got.Settled = got.Orders.Held == 0 && e.Handled == e.Written && e.Pending == 0 && e.Parked == 0
+	got.Settled = got.Orders.Held == 0 && got.Orders.Unsettled == 0 && e.Handled+e.Dropped >= e.Written &&
+		e.Pending == 0 && e.Parked == 0 && e.Dead == 0
 	a.judge(&got)
 	if got.Settled {
 		if err := a.readPayments(ctx, &got); err != nil { // those of before may be older than the orders
@@ -135,6 +144,38 @@ func (a *auditor) readInbox(ctx context.Context, got *Audit) (err error) {
 	return err
 }
 
+// lettersShown bounds how many letters of one source are named.
+const lettersShown = 20
+
+// readLetters counts what was given up, and names it by source, number and class:
+// an operator looks it up on the admin address.
+func (a *auditor) readLetters(ctx context.Context, got *Audit) error {
+	stats, err := a.letters["worker"].LetterStats(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range stats {
+		switch {
+		case s.Handler != handlerName:
+		case s.State == worker.LetterDropped:
+			got.Events.Dropped += s.Count
+		default:
+			got.Events.Dead += s.Count
+		}
+	}
+	for _, source := range slices.Sorted(maps.Keys(a.letters)) {
+		page, err := a.letters[source].Letters(ctx, worker.LetterQuery{State: worker.LetterDead, Limit: lettersShown + 1})
+		if err != nil {
+			return err
+		}
+		for i := range page[:min(len(page), lettersShown)] {
+			got.fault(true, "given up: %s/%d, %s", source, page[i].Seq, page[i].Class)
+		}
+		got.fault(len(page) > lettersShown, "given up: %s, more than %d", source, lettersShown)
+	}
+	return nil
+}
+
 func (a *auditor) readOrders(ctx context.Context, got *Audit) error {
 	o := &got.Orders
 	var stray, over int64
@@ -142,6 +183,7 @@ func (a *auditor) readOrders(ctx context.Context, got *Audit) error {
 		SELECT COALESCE(SUM(CASE WHEN status = 'held' THEN 1 ELSE 0 END), 0),
 		       COALESCE(SUM(CASE WHEN status = 'confirmed' THEN 1 ELSE 0 END), 0),
 		       COALESCE(SUM(CASE WHEN status = 'cancelled' THEN 1 ELSE 0 END), 0),
+		       COALESCE(SUM(CASE WHEN settled_at = 0 THEN 1 ELSE 0 END), 0),
 		       COALESCE(SUM(CASE WHEN status = 'confirmed' THEN quantity ELSE 0 END), 0),
 		       COUNT(DISTINCT CASE WHEN status = 'confirmed' THEN buyer END),
 		       (SELECT COUNT(*) FROM shop_charge c WHERE NOT EXISTS
@@ -149,7 +191,7 @@ func (a *auditor) readOrders(ctx context.Context, got *Audit) error {
 		       (SELECT COUNT(*) FROM (SELECT buyer FROM shop_order WHERE sku = $1 AND status <> 'cancelled'
 		           GROUP BY buyer HAVING SUM(quantity) > $2) AS greedy)
 		FROM shop_order WHERE sku = $1`, a.cfg.SKU, a.limit(),
-	).Scan(&o.Held, &o.Confirmed, &o.Cancelled, &o.Units, &o.Buyers, &stray, &over)
+	).Scan(&o.Held, &o.Confirmed, &o.Cancelled, &o.Unsettled, &o.Units, &o.Buyers, &stray, &over)
 	if err != nil {
 		return err
 	}

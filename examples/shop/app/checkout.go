@@ -25,10 +25,17 @@ type placed struct {
 	Quantity    int64    `json:"quantity"`
 }
 
+// eventID is the ID of an order's one event.
+func eventID(reservation stock.ID) string { return reservation.String() + "/placed" }
+
 // checkout takes an order from placed to its end: authorise, sell, capture; or,
-// where the card is declined or the hold is gone, void and cancel. Each step
+// where the card is declined or the hold is gone, cancel and void. Each step
 // may be repeated and takes effect once, so a crash anywhere is followed by
 // the same event again.
+//
+// Two attempts may be at one order, a worker and the reconciler say. The ledger's
+// row decides between them: what was sold there is charged, what has ended there
+// is voided, and neither ever becomes the other. So money moves only after it.
 type checkout struct {
 	ledger *sqlledger.Ledger
 	stock  stock.Store
@@ -37,16 +44,22 @@ type checkout struct {
 }
 
 func (c *checkout) handle(ctx context.Context, e worker.Event[placed]) error {
-	p := e.Payload
+	if err := c.finish(ctx, e.Payload); err != nil {
+		return err
+	}
+	return c.orders.settle(ctx, e.Payload.OrderID)
+}
+
+func (c *checkout) finish(ctx context.Context, p placed) error {
 	switch err := c.pay.authorise(ctx, p.OrderID, p.Quantity); {
 	case errors.Is(err, errDeclined), errors.Is(err, errVoided):
-		return c.cancel(ctx, p)
+		return c.giveUp(ctx, p)
 	case err != nil:
 		return err
 	}
 	switch err := c.sell(ctx, p); {
 	case errors.Is(err, stock.ErrExpired), errors.Is(err, stock.ErrCancelled), errors.Is(err, stock.ErrLedger):
-		return c.cancel(ctx, p)
+		return c.giveUp(ctx, p)
 	case errors.Is(err, stock.ErrNotFound):
 		// The event and the ledger's row were written together: this one comes
 		// from another database, and no attempt will mend it.
@@ -54,6 +67,11 @@ func (c *checkout) handle(ctx context.Context, e worker.Event[placed]) error {
 	case err != nil:
 		return err
 	}
+	return c.complete(ctx, p)
+}
+
+// complete brings an order that the ledger has sold to its end.
+func (c *checkout) complete(ctx context.Context, p placed) error {
 	confirm := func(ctx context.Context, id stock.ID) (stock.Hold, error) { return c.stock.Confirm(ctx, id) }
 	if err := c.follow(ctx, "confirm", confirm, p.Reservation); err != nil {
 		return err
@@ -71,11 +89,9 @@ func (c *checkout) sell(ctx context.Context, p placed) error {
 	})
 }
 
-// cancel ends an order that will not be sold: money, order and ledger, stock.
-func (c *checkout) cancel(ctx context.Context, p placed) error {
-	if err := c.pay.void(ctx, p.OrderID); err != nil {
-		return err
-	}
+// giveUp ends an order that will not be sold: ledger and order, then money, then
+// stock. Where another attempt has sold it meanwhile, it is completed.
+func (c *checkout) giveUp(ctx context.Context, p placed) error {
 	err := c.ledger.InTx(ctx, func(tx *sql.Tx) error {
 		// What expired in the ledger is given back there already.
 		if err := c.ledger.Cancel(ctx, tx, p.Reservation); err != nil && !errors.Is(err, stock.ErrExpired) {
@@ -83,7 +99,13 @@ func (c *checkout) cancel(ctx context.Context, p placed) error {
 		}
 		return c.orders.finish(ctx, tx, p.OrderID, "cancelled")
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, stock.ErrConfirmed):
+		return c.complete(ctx, p)
+	case err != nil:
+		return err
+	}
+	if err := c.pay.void(ctx, p.OrderID, p.Quantity); err != nil {
 		return err
 	}
 	return c.follow(ctx, "cancel", c.stock.Cancel, p.Reservation)

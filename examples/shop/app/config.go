@@ -34,6 +34,10 @@ type Config struct {
 	Hold            time.Duration // how long a unit is held for payment
 	Rate            int64         // requests per second per buyer
 	PaymentFailures float64       // share of payments refused, 0 to 1
+	Unpaid          string        // what becomes of an order that is unpaid when its hold ends: lose or keep
+	Attempts        int           // failed attempts that make a dead letter of an event
+	Reconcile       time.Duration // pause between two looks for overdue orders
+	Patience        time.Duration // beyond the end of its hold, until an order is overdue
 	Role            Role
 }
 
@@ -42,13 +46,14 @@ func Defaults() Config {
 	return Config{
 		Addr: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Broker: "redis",
 		SKU: "ticket", Stock: 1000, Limit: 1, Hold: 5 * time.Minute, Rate: 20, Role: RoleAll,
+		Unpaid: "lose", Attempts: 10, Reconcile: 30 * time.Second, Patience: time.Minute,
 	}
 }
 
 // Flags binds c to the flags of a command line.
 func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Addr, "addr", c.Addr, "public address")
-	fs.StringVar(&c.Admin, "admin", c.Admin, "admin address: /healthz, /readyz, /metrics, /audit")
+	fs.StringVar(&c.Admin, "admin", c.Admin, "admin address: /healthz, /readyz, /metrics, /audit, /letters; keep it private")
 	fs.StringVar(&c.Redis, "redis", c.Redis, "redis://… or rediss://…; embedded where empty")
 	fs.StringVar(&c.DB, "db", c.DB, "postgres://… or sqlite:///path; embedded where empty")
 	fs.StringVar(&c.Broker, "broker", c.Broker, "redis | kafka | kafka://host:port,…; kafka alone is embedded")
@@ -58,6 +63,10 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 	fs.DurationVar(&c.Hold, "hold", c.Hold, "how long a unit is held for payment")
 	fs.Int64Var(&c.Rate, "rate", c.Rate, "requests per second per buyer")
 	fs.Float64Var(&c.PaymentFailures, "payment-failures", c.PaymentFailures, "share of payments refused, 0 to 1")
+	fs.StringVar(&c.Unpaid, "unpaid", c.Unpaid, "lose | keep: the unit of an order that is unpaid when its hold ends")
+	fs.IntVar(&c.Attempts, "attempts", c.Attempts, "failed attempts that make a dead letter of an event")
+	fs.DurationVar(&c.Reconcile, "reconcile", c.Reconcile, "pause between two looks for overdue orders")
+	fs.DurationVar(&c.Patience, "patience", c.Patience, "how long after the end of its hold an order is overdue")
 	fs.Func("role", "all | web | relay | worker (default all)", func(s string) error {
 		c.Role = Role(s)
 		return nil
@@ -66,7 +75,11 @@ func (c *Config) Flags(fs *flag.FlagSet) {
 
 // pool is the sale as the stock module knows it.
 func (c *Config) pool() stock.Pool {
-	return stock.Pool{SKU: c.SKU, Total: c.Stock, Limit: c.Limit, Hold: c.Hold}
+	p := stock.Pool{SKU: c.SKU, Total: c.Stock, Limit: c.Limit, Hold: c.Hold}
+	if c.Unpaid == "keep" {
+		p.Unpaid = stock.KeepUnits
+	}
+	return p
 }
 
 // Validate reports the first flag that is wrong.
@@ -79,6 +92,14 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("-rate is %d, want 1 to 1,000,000", c.Rate)
 	case c.PaymentFailures < 0 || c.PaymentFailures > 1 || c.PaymentFailures != c.PaymentFailures:
 		return fmt.Errorf("-payment-failures is %v, want 0 to 1", c.PaymentFailures)
+	case c.Unpaid != "lose" && c.Unpaid != "keep":
+		return fmt.Errorf("-unpaid is %q, want lose or keep", c.Unpaid)
+	case c.Attempts < 1:
+		return fmt.Errorf("-attempts is %d, want at least 1", c.Attempts)
+	case c.Reconcile < 100*time.Millisecond:
+		return fmt.Errorf("-reconcile is %v, want at least 100ms", c.Reconcile)
+	case c.Patience < time.Second:
+		return fmt.Errorf("-patience is %v, want at least 1s: clocks differ", c.Patience)
 	case c.Addr == "" || c.Admin == "":
 		return errors.New("-addr and -admin must not be empty")
 	case c.Broker != "redis" && c.Broker != "kafka" && !strings.HasPrefix(c.Broker, "kafka://"):

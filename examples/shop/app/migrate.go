@@ -11,6 +11,7 @@ import (
 	"github.com/firstcome/firstcome/fxmodule"
 	"github.com/firstcome/firstcome/outbox/sqloutbox"
 	"github.com/firstcome/firstcome/stock/sqlledger"
+	"github.com/firstcome/firstcome/worker/sqldead"
 	"github.com/firstcome/firstcome/worker/sqlinbox"
 )
 
@@ -34,6 +35,7 @@ func migrate(ctx context.Context, db fxmodule.Database) error {
 		{"ledger", sqlledger.Migrations},
 		{"outbox", sqloutbox.Migrations},
 		{"inbox", sqlinbox.Migrations},
+		{"dead", sqldead.Migrations},
 	} {
 		files, err := part.files(db.Dialect)
 		if err != nil {

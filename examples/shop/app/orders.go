@@ -57,6 +57,22 @@ func (orders) finish(ctx context.Context, tx *sql.Tx, id, status string) error {
 	return nil
 }
 
+// settle notes that nothing is left to do for an order that has ended.
+func (o orders) settle(ctx context.Context, id string) error {
+	_, err := o.db.ExecContext(ctx, `UPDATE shop_order SET settled_at = $1 WHERE id = $2 AND status <> 'held' AND settled_at = 0`, time.Now().UnixMilli(), id)
+	if err != nil {
+		return fmt.Errorf("settle order: %w", err)
+	}
+	return nil
+}
+
+// overdue returns up to n orders that are not settled though their hold ended
+// before a time, by rising end of the hold, after the given one.
+func (o orders) overdue(ctx context.Context, sku string, before time.Time, after Order, n int) ([]Order, error) {
+	return o.query(ctx, `WHERE sku = $1 AND settled_at = 0 AND expires_at < $2 AND (expires_at > $3 OR expires_at = $4 AND id > $5)
+		ORDER BY expires_at, id LIMIT $6`, sku, before.UnixMilli(), after.Expires.UnixMilli(), after.Expires.UnixMilli(), after.ID, n)
+}
+
 func (o orders) get(ctx context.Context, id string) (Order, error) {
 	list, err := o.query(ctx, `WHERE id = $1`, id)
 	if err != nil {

@@ -161,7 +161,7 @@ func (p *parts) openBroker(_ context.Context, cfg Config) error {
 			p.embedded = append(p.embedded, "the broker, Redis Streams on the embedded Redis")
 		}
 	case cfg.Broker == "kafka":
-		cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, topicOrders, topicOrders+".dead"))
+		cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, topicOrders))
 		if err != nil {
 			return fmt.Errorf("start embedded Kafka: %w", err)
 		}

@@ -82,10 +82,11 @@ func (p *provider) capture(ctx context.Context, id string) error {
 	return nil
 }
 
-// void gives back what was authorised and not yet captured. Nothing to give
-// back is success.
-func (p *provider) void(ctx context.Context, id string) error {
-	_, err := p.db.ExecContext(ctx, `UPDATE shop_payment SET status = 'voided' WHERE id = $1 AND status = 'authorised'`, id)
+// void gives back what was authorised and not yet captured, and refuses an
+// authorisation that comes later. What was captured or declined stays so.
+func (p *provider) void(ctx context.Context, id string, quantity int64) error {
+	_, err := p.db.ExecContext(ctx, `INSERT INTO shop_payment (id, quantity, status) VALUES ($1, $2, 'voided')
+		ON CONFLICT (id) DO UPDATE SET status = 'voided' WHERE shop_payment.status = 'authorised'`, id, quantity)
 	if err != nil {
 		return fmt.Errorf("void: %w", err)
 	}

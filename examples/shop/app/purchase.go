@@ -74,7 +74,7 @@ func (c *counter) place(ctx context.Context, hold stock.Hold, o Order) (existed 
 			return err
 		}
 		return c.outbox.Add(ctx, tx, outbox.Message{
-			ID: o.Reservation.String() + "/placed", Topic: topicOrders, Key: o.ID, Payload: payload,
+			ID: eventID(o.Reservation), Topic: topicOrders, Key: o.ID, Payload: payload,
 		})
 	})
 	return existed, err

@@ -7,9 +7,11 @@ CREATE TABLE shop_order (
     quantity       BIGINT       NOT NULL,
     expires_at     BIGINT       NOT NULL, -- ms since 1970
     placed_at      BIGINT       NOT NULL, -- ms since 1970
-    status         VARCHAR(16)  NOT NULL CHECK (status IN ('held', 'confirmed', 'cancelled'))
+    status         VARCHAR(16)  NOT NULL CHECK (status IN ('held', 'confirmed', 'cancelled')),
+    settled_at     BIGINT       NOT NULL DEFAULT 0 -- ms since 1970: nothing is left to do; 0: something is
 );
 CREATE INDEX shop_order_placed ON shop_order (sku, placed_at);
+CREATE INDEX shop_order_unsettled ON shop_order (sku, expires_at, id) WHERE settled_at = 0;
 
 -- The payment provider's own books. shop_payment is its idempotency record;
 -- shop_charge has one row per charge that reached the card, without a unique
