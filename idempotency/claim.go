@@ -25,7 +25,7 @@ type Claim struct {
 
 func newClaim(k *Keeper, req ClaimRequest, rec Record) *Claim {
 	return &Claim{keeper: k, holder: Holder{
-		ID: req.ID, Token: req.Token, Fingerprint: req.Fingerprint, Begun: req.Begun, Attempt: rec.Attempt, Started: rec.Started,
+		ID: req.ID, Token: req.Token, Fingerprint: req.Fingerprint, Attempt: rec.Attempt, Started: rec.Started,
 	}}
 }
 

@@ -2,7 +2,6 @@ package idempotency
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -177,7 +176,7 @@ func (k *Keeper) attempt(ctx context.Context, scope, key string, fingerprint Fin
 	}
 	req := ClaimRequest{
 		ID: k.ID(scope, key), Fingerprint: fingerprint, Rerun: k.policy.rerun, Look: look,
-		Terms: k.opts.terms(), Token: newToken(), Begun: time.Now(),
+		Terms: k.opts.terms(), Token: NewToken(time.Now()),
 	}
 	attempt, err := k.begin(ctx, req)
 	k.meter.begun(ctx, attempt, err)
@@ -218,11 +217,6 @@ func (o *Options) settlement(outcome Outcome, result []byte) Settlement {
 	return s
 }
 
-func newToken() (t Token) {
-	_, _ = rand.Read(t[:]) // never fails
-	return t
-}
-
 // claim asks the store. A token is for one question: the client may send it
 // twice, and where the first copy was refused, its answer was lost and the key
 // has become free meanwhile, the second hears Ended. The caller still waits, so
@@ -230,7 +224,7 @@ func newToken() (t Token) {
 func (k *Keeper) claim(ctx context.Context, req *ClaimRequest) (Record, error) {
 	rec, err := k.ask(ctx, req)
 	if err == nil && rec.Status == Ended {
-		req.Token, req.Begun = newToken(), time.Now()
+		req.Token = NewToken(time.Now())
 		rec, err = k.ask(ctx, req)
 	}
 	return rec, err
@@ -282,7 +276,7 @@ func (k *Keeper) answer(req ClaimRequest, rec Record) (Attempt, error) {
 // has become old, since yet another attempt came and went, changes nothing.
 func (k *Keeper) reconcile(ctx context.Context, req ClaimRequest, rec Record) (Attempt, error) {
 	ended := req
-	ended.Token, req.Token, req.Begun = rec.Token, newToken(), time.Now()
+	ended.Token, req.Token = rec.Token, NewToken(time.Now())
 	old := newClaim(k, ended, rec)
 	verdict, err := k.policy.reconcile(ctx, old)
 	if err != nil {

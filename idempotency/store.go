@@ -2,6 +2,8 @@ package idempotency
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"time"
 )
@@ -18,8 +20,19 @@ func (id ClaimID) String() string { return hex.EncodeToString(id[:]) }
 // Fingerprint is a keyed hash of a payload.
 type Fingerprint [16]byte
 
-// Token names one attempt. It is random, and proves that a claim is held.
+// Token names one attempt, and proves that a claim is held. Its first 6 bytes are
+// when the attempt began, in ms by the clock of its process, and the rest is
+// random, as in a UUID of version 7. The time serves to tell late claims from new
+// ones where a store has no room for all the tokens that have ended: never to
+// give a claim, at worst to refuse one for a while.
 type Token [16]byte
+
+// NewToken returns a token of an attempt that begins.
+func NewToken(begun time.Time) (t Token) {
+	binary.BigEndian.PutUint64(t[:], uint64(max(begun.UnixMilli(), 0))<<16)
+	_, _ = rand.Read(t[6:]) // never fails
+	return t
+}
 
 // Store keeps the records of a [Keeper]. It is a protocol, not a cache:
 //
@@ -65,10 +78,6 @@ type ClaimRequest struct {
 	Fingerprint Fingerprint
 	Token       Token
 	Terms       Terms
-	// Begun is when the attempt began, by its process's clock. It serves to tell
-	// late claims from new ones where a store has no room for all the tokens
-	// that have ended: never to give a claim, at worst to refuse one for a while.
-	Begun time.Time
 	// Rerun lets the attempt take a claim whose outcome is unknown.
 	Rerun bool
 	// Look claims nothing and writes nothing. The answer is Absent where the key
@@ -117,7 +126,6 @@ type Holder struct {
 	ID          ClaimID
 	Token       Token
 	Fingerprint Fingerprint
-	Begun       time.Time // of this attempt; see [ClaimRequest]
 	// Attempt is 0 where the claim's answer was lost. Nothing ran then, and a
 	// release withdraws the attempt: it is not counted, whether its claim has
 	// landed, is still to land, or never will.

@@ -34,7 +34,7 @@ func (k *Keeper) withdraw(ctx context.Context, req ClaimRequest) {
 func (k *Keeper) tryWithdraw(ctx context.Context, req *ClaimRequest) bool {
 	limited, cancel := detached(ctx, k.opts.StoreTimeout)
 	defer cancel()
-	h := Holder{ID: req.ID, Token: req.Token, Fingerprint: req.Fingerprint, Begun: req.Begun}
+	h := Holder{ID: req.ID, Token: req.Token, Fingerprint: req.Fingerprint}
 	err := k.store.Settle(limited, h, k.opts.settlement(OutcomeReleased, nil))
 	return err == nil || errors.Is(err, ErrStale) || errors.Is(err, ErrCorrupt)
 }

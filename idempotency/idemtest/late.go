@@ -205,14 +205,13 @@ func lateSteps(f *fixture) {
 // process whose clock is a little behind.
 func lateCrowd(f *fixture) {
 	req := f.request()
-	begun := req.Begun
+	begun := time.Now()
 	var all []idempotency.ClaimRequest
 	for i := range 40 {
-		req = f.again(req)
-		req.Begun = begun.Add(time.Duration(i-i%3) * time.Millisecond)
+		at := begun.Add(time.Duration(i-i%3) * time.Millisecond)
+		req = f.begun(req, at)
 		h := f.hold(req)
-		refused := f.again(req)
-		refused.Begun = req.Begun
+		refused := f.begun(req, at)
 		if i%4 == 0 {
 			f.claim(refused, idempotency.Running)
 			all = append(all, refused)
@@ -229,9 +228,7 @@ func lateCrowd(f *fixture) {
 			}
 		}
 	}
-	req = f.again(req)
-	req.Begun = begun.Add(time.Second)
-	f.wantAttempt(f.claim(req, idempotency.Claimed), 41)
+	f.wantAttempt(f.claim(f.begun(req, begun.Add(time.Second)), idempotency.Claimed), 41)
 }
 
 func withdrawnKept(f *fixture) {
@@ -246,9 +243,8 @@ func withdrawnKept(f *fixture) {
 func behind(f *fixture) {
 	req := f.request()
 	for i := range 40 {
-		ahead := f.again(req)
-		ahead.Begun = ahead.Begun.Add(time.Hour + time.Duration(i)*time.Millisecond)
-		f.release(f.hold(ahead))
+		ahead := time.Now().Add(time.Hour + time.Duration(i)*time.Millisecond)
+		f.release(f.hold(f.begun(req, ahead)))
 	}
 	time.Sleep(linger)
 	f.wantAttempt(f.claim(f.again(req), idempotency.Claimed), 41)

@@ -110,8 +110,12 @@ var terms = idempotency.Terms{Lease: lease, Retention: retention, Linger: linger
 
 // again is another attempt at the same operation.
 func (f *fixture) again(req idempotency.ClaimRequest) idempotency.ClaimRequest {
-	_, _ = rand.Read(req.Token[:])
-	req.Replace, req.Begun = idempotency.Token{}, time.Now()
+	return f.begun(req, time.Now())
+}
+
+// begun is another attempt, of a process by whose clock it is then.
+func (f *fixture) begun(req idempotency.ClaimRequest, then time.Time) idempotency.ClaimRequest {
+	req.Replace, req.Token = idempotency.Token{}, idempotency.NewToken(then)
 	return req
 }
 
@@ -149,7 +153,7 @@ func (f *fixture) hold(req idempotency.ClaimRequest) idempotency.Holder {
 
 func holder(req idempotency.ClaimRequest, rec idempotency.Record) idempotency.Holder {
 	return idempotency.Holder{
-		ID: req.ID, Token: req.Token, Fingerprint: req.Fingerprint, Begun: req.Begun, Attempt: rec.Attempt, Started: rec.Started,
+		ID: req.ID, Token: req.Token, Fingerprint: req.Fingerprint, Attempt: rec.Attempt, Started: rec.Started,
 	}
 }
 

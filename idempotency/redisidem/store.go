@@ -64,7 +64,7 @@ func New(client redis.UniversalClient, opts *Options) (*Store, error) {
 // Claim implements [idempotency.Store].
 func (s *Store) Claim(ctx context.Context, req idempotency.ClaimRequest) (idempotency.Record, error) {
 	reply, err := s.claims.do(ctx, item{key: s.recordKey(req.ID), args: [5]any{
-		who(req.Fingerprint, req.Token, req.Begun), ms(req.Terms.Lease), ms(req.Terms.Lease + req.Terms.Retention), mode(&req),
+		who(req.Fingerprint, req.Token), ms(req.Terms.Lease), ms(req.Terms.Lease + req.Terms.Retention), mode(&req),
 	}})
 	if err != nil {
 		return idempotency.Record{}, err
@@ -89,12 +89,12 @@ func flag(set bool) byte {
 	return '0'
 }
 
-// who is a fingerprint, a token and when its attempt began, as they stand in
-// the record.
-func who(fingerprint idempotency.Fingerprint, token idempotency.Token, begun time.Time) string {
-	var buf [45]byte
-	text := append(append(buf[:0], fingerprint[:]...), token[:]...)
-	return string(digits(text, begun.UnixMilli()))
+// who is a fingerprint and a token, as they stand in the record.
+func who(fingerprint idempotency.Fingerprint, token idempotency.Token) string {
+	var buf [32]byte
+	copy(buf[:16], fingerprint[:])
+	copy(buf[16:], token[:])
+	return string(buf[:])
 }
 
 // digits appends a number of milliseconds in 13 digits.
@@ -169,7 +169,7 @@ func (s *Store) end(ctx context.Context, h idempotency.Holder, what byte, linger
 	head := append(buf[:0], what, byte('0'+attempt/1000), byte('0'+attempt/100%10), byte('0'+attempt/10%10), byte('0'+attempt%10))
 	head = digits(digits(head, h.Started.UnixMilli()), ms(linger)) // Started is not known of a claim whose reply was lost
 	reply, err := s.ends.do(ctx, item{key: s.recordKey(h.ID), args: [5]any{
-		who(h.Fingerprint, h.Token, h.Begun), head, ttl, other, result,
+		who(h.Fingerprint, h.Token), head, ttl, other, result,
 	}})
 	if err != nil {
 		return err

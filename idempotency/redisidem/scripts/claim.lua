@@ -1,8 +1,7 @@
 -- Takes keys for one attempt each, or says why not. Sent twice, it answers
 -- twice the same, or that the attempt has ended. A look takes and writes nothing.
 -- KEYS[i]    record
--- ARGV[4i-3] fingerprint and token, 16 bytes each, and when the attempt began,
---            ms, 13 digits
+-- ARGV[4i-3] fingerprint and token, 16 bytes each
 -- ARGV[4i-2] lease, ms  ARGV[4i-1] lease and retention, ms: how long to keep it
 -- ARGV[4i]   '1' if an unknown outcome may be run again, else '0'; '1' for a
 --            look, else '0'; how long a claim may be on its way, ms, 13 digits;
@@ -24,7 +23,7 @@ end
 
 -- again decides about a key that was claimed before.
 local function again(key, raw, who, lease, ttl, mode)
-  local state, token, own = sub(raw, 2, 2), sub(raw, 50, 65), sub(who, 17, 32)
+  local state, token, own = sub(raw, 2, 2), sub(raw, 50, 65), sub(who, 17)
   local attempt, started, left = tonumber(sub(raw, 4, 7)), tonumber(sub(raw, 8, 20)), tonumber(sub(raw, 21, 33)) - now
   if state == 'r' and token == own then return {1, attempt, started, left, ''} end
   if state == 'd' or state == 'k' then
@@ -34,26 +33,26 @@ local function again(key, raw, who, lease, ttl, mode)
   end
   local look = sub(mode, 2, 2) == '1'
   if look and attempt == 0 then return {7, 0, now, 0, ''} end
-  local ended = sub(raw, 79)
-  local over = token == own or #ended > 26 and find(ended, own, 27, true)
+  local ended = sub(raw, 66)
+  local over = token == own or #ended > 19 and find(ended, own, 20, true)
   local no = refusal(raw, state, who, mode)
   if no then
     -- Its copies may land when the key is free.
-    if not over and not look then note(key, raw, sub(who, 17), sub(mode, 3, 15)) end
+    if not over and not look then note(key, raw, own, sub(mode, 3, 15)) end
     return {no, attempt, started, no == 2 and left or 0, no == 6 and token or ''}
   end
   if over then return {8, attempt, started, 0, ''} end
   if look then return {9, attempt, started, 0, ''} end
-  local holds = tonumber(sub(ended, 14, 26)) - now
-  if holds > 0 and sub(who, 33) <= sub(ended, 1, 13) then
-    return {2, attempt, started, math.min(holds, sub(ended, 1, 13) - sub(who, 33) + 1), ''}
+  local holds = ended == '' and 0 or tonumber(sub(ended, 7, 19)) - now
+  if holds > 0 and begun(own) <= begun(ended) then
+    return {2, attempt, started, math.min(holds, begun(ended) - begun(own) + 1), ''}
   end
   local past, first = sub(raw, 3, 3), sub(raw, 8, 20)
   if state ~= 'f' then past = token == sub(mode, 16) and 'n' or 'u' end
   if attempt == 0 then first, started = now_text, now end
   attempt = math.min(attempt + 1, 9999)
   redis.call('SET', key, '1r' .. past .. string.format('%04d', attempt) .. first .. lease_end(lease) .. who
-    .. with(ended, sub(raw, 50, 78), sub(mode, 3, 15)), 'PX', ttl)
+    .. with(ended, token, sub(mode, 3, 15)), 'PX', ttl)
   return {1, attempt, started, tonumber(lease), ''}
 end
 
@@ -68,7 +67,7 @@ for i = 1, #KEYS do
   elseif sub(ARGV[4 * i], 2, 2) == '1' then
     reply[i] = {7, 0, now, 0, ''}
   else
-    redis.call('SET', key, '1rn0001' .. now_text .. lease_end(lease) .. who .. nobody, 'PX', ttl)
+    redis.call('SET', key, '1rn0001' .. now_text .. lease_end(lease) .. who, 'PX', ttl)
     reply[i] = {1, 1, now, tonumber(lease), ''}
   end
 end

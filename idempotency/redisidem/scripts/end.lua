@@ -3,8 +3,7 @@
 -- remembered where it does not hold the record, or there is none: its claim may
 -- still be on its way.
 -- KEYS[i]    record
--- ARGV[5i-4] fingerprint and token, 16 bytes each, and when the attempt began,
---            ms, 13 digits
+-- ARGV[5i-4] fingerprint and token, 16 bytes each
 -- ARGV[5i-3] what to do: d, k, f or u is the state to end in, x extends; then
 --            attempt, 4 digits, and started, ms, 13 digits: for a record that
 --            was lost and is written again; then how long a claim may be on its
@@ -21,16 +20,16 @@ local function step(key, who, what, ttl, other, result)
   if raw == false then return -1 end
   if not raw then
     if to == 'f' then
-      redis.call('SET', key, '1fn' .. sub(what, 2, 18) .. now_text .. who .. nobody, 'PX', ttl)
+      redis.call('SET', key, '1fn' .. sub(what, 2, 18) .. now_text .. who, 'PX', ttl)
       return 1
     end
     -- Whether an earlier attempt ended unknown is lost too: as if.
-    raw = '1ru' .. sub(what, 2, 18) .. now_text .. who .. nobody
+    raw = '1ru' .. sub(what, 2, 18) .. now_text .. who
   end
-  local state, own = sub(raw, 2, 2), sub(who, 17, 32)
+  local state, own = sub(raw, 2, 2), sub(who, 17)
   if sub(raw, 50, 65) ~= own then
-    if to ~= 'x' and state ~= 'd' and state ~= 'k' and not find(raw, own, 105, true) then
-      note(key, raw, sub(who, 17), sub(what, 19))
+    if to ~= 'x' and state ~= 'd' and state ~= 'k' and not (#raw > 84 and find(raw, own, 85, true)) then
+      note(key, raw, own, sub(what, 19))
     end
     return 0
   end
