@@ -172,6 +172,7 @@ func (m *Memory) Settle(ctx context.Context, h idempotency.Holder, s idempotency
 	switch {
 	case e == nil:
 		e = newEntry(h)
+		e.past = s.Outcome != idempotency.OutcomeReleased // whether one did is lost too
 		m.records[h.ID] = e
 	case e.token != h.Token:
 		e.end(h.Token)

@@ -277,7 +277,7 @@ var lateGuards = []guard{
 	},
 	{
 		name:  "a key whose attempts were withdrawn was never seen",
-		edits: []string{"if look and attempt == 0 then return {7, 0, now, 0, ''} end", ""},
+		edits: []string{"if look and state == 'f' and attempt == 0 then return {7, 0, now, 0, ''} end", ""},
 		promise: func(r *rig) error {
 			a := attempt()
 			return errors.Join(r.withdraws(a), r.hears(looking(), idempotency.Absent))

@@ -32,7 +32,7 @@ local function again(key, raw, who, lease, ttl, mode)
     return {4, attempt, started, 0, ''}
   end
   local look = sub(mode, 2, 2) == '1'
-  if look and attempt == 0 then return {7, 0, now, 0, ''} end
+  if look and state == 'f' and attempt == 0 then return {7, 0, now, 0, ''} end
   local ended = sub(raw, 66)
   local over = token == own or #ended > 19 and find(ended, own, 20, true)
   local no = refusal(raw, state, who, mode)
