@@ -14,6 +14,10 @@ import (
 	"github.com/firstcome/firstcome/stock/redisstock"
 )
 
+// delay is how late a late reply is: long enough for some calls meanwhile, and
+// shorter than any try of a client lasts.
+const delay = 400 * time.Millisecond
+
 // losers is a pool of one unit that ann holds, a process whose replies may be
 // late, and another that this one does not hear of.
 type losers struct {
@@ -88,7 +92,7 @@ func TestARefusalIsToldFromMemory(t *testing.T) {
 
 func TestARefusalLastsFromWhenItsFlightLeft(t *testing.T) {
 	t.Parallel()
-	const memory = 2 * time.Second
+	const memory = delay
 	l := newLosers(t, memory)
 	l.late(memory, func() { l.elsewhere(l.ann) })
 	l.want(l.first("dan"))
@@ -97,7 +101,7 @@ func TestARefusalLastsFromWhenItsFlightLeft(t *testing.T) {
 func TestARefusalThatLandsAfterALaterHoldIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	l := newLosers(t, time.Hour)
-	l.late(time.Second, func() {
+	l.late(delay, func() {
 		l.elsewhere(l.ann)
 		l.elsewhere(l.hold("cay").ID)
 	})
@@ -118,7 +122,7 @@ func TestAnEarlierHoldThatLandsLateVoidsNothing(t *testing.T) {
 	l := newLosers(t, time.Hour)
 	l.elsewhere(l.ann)
 	before := l.scriptCalls()
-	l.dialer.DelayReply(1, time.Second, isScript)
+	l.dialer.DelayReply(1, delay, isScript)
 	var cay sync.WaitGroup
 	cay.Go(func() { l.want(l.try(l.ask("cay"))) })
 	until(t, "the server has given the unit", func() bool { return l.scriptCalls() > before })
@@ -134,7 +138,7 @@ func TestAnEarlierHoldThatLandsLateVoidsNothing(t *testing.T) {
 func TestARefusalThatIsVoidReplacesNoneThatStands(t *testing.T) {
 	t.Parallel()
 	l := newLosers(t, time.Hour)
-	l.late(time.Second, func() {
+	l.late(delay, func() {
 		if _, err := l.store.Cancel(t.Context(), l.ann); err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +225,7 @@ func TestAnOlderReplyDoesNotLowerTheFence(t *testing.T) {
 	s, dialer := onServer(t, testenv.NewRedis(t), &redisstock.Options{Flights: 8}, withoutRetries)
 	s.hold("zoe") // the server knows the script then
 	before := s.scriptCalls()
-	dialer.DelayReply(1, time.Second, isScript)
+	dialer.DelayReply(1, delay, isScript)
 	var ann sync.WaitGroup
 	ann.Go(func() { _ = s.try(s.ask("ann")) })
 	until(t, "the server has answered", func() bool { return s.scriptCalls() > before })
