@@ -29,6 +29,7 @@ func BenchmarkClaimAndEnd(b *testing.B) {
 }
 
 func claimAndEnd(b *testing.B, callers int, outcome idempotency.Outcome) {
+	b.Helper()
 	client := testenv.NewRedis(b).Client(b)
 	store := newStore(b, client)
 	before := serverTime(b, client)
@@ -59,6 +60,7 @@ func claimAndEnd(b *testing.B, callers int, outcome idempotency.Outcome) {
 
 // serverTime is how much processor time the server's main thread has used, in µs.
 func serverTime(b *testing.B, client redis.UniversalClient) float64 {
+	b.Helper()
 	info, err := client.InfoMap(b.Context(), "cpu").Result()
 	if err != nil {
 		b.Fatal(err)

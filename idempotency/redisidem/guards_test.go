@@ -123,10 +123,10 @@ func (r *rig) extends(req idempotency.ClaimRequest) error {
 
 // stale wants the error of a step that is not the caller's any more.
 func stale(err error) error {
-	if !errors.Is(err, idempotency.ErrStale) {
-		return fmt.Errorf("got %v, want ErrStale", err)
+	if errors.Is(err, idempotency.ErrStale) {
+		return nil
 	}
-	return nil
+	return errors.Join(errors.New("the step is not stale"), err)
 }
 
 var holderGuards = []guard{
