@@ -185,12 +185,14 @@ func (k *Keeper) attempt(ctx context.Context, scope, key string, fingerprint Fin
 
 func (k *Keeper) begin(ctx context.Context, req ClaimRequest) (Attempt, error) {
 	rec, err := k.claim(ctx, &req)
-	if err == nil && rec.Status == Seen {
-		req.Look = false
-		rec, err = k.claim(ctx, &req)
-	}
 	if err != nil {
 		return Attempt{}, err
+	}
+	req.Look = false // it was seen, or else the answer stands
+	if rec.Status == Seen {
+		if rec, err = k.claim(ctx, &req); err != nil {
+			return Attempt{}, err
+		}
 	}
 	if rec.Status == Unknown {
 		return k.reconcile(ctx, req, rec)

@@ -478,12 +478,25 @@ func TestBegin_CallerWhoseClaimWasSentTwiceAndIsOverIsAskedAnew(t *testing.T) {
 }
 
 func TestBegin_UnknownOutcomeIsAskedAboutUnderATokenOfItsOwn(t *testing.T) {
-	k := newKeeper(t, idemtest.NewMemory(nil), idempotency.Refuse(func(context.Context, *idempotency.Claim) (idempotency.Verdict, error) {
-		return idempotency.DidNotHappen(), nil
-	}))
-	_ = crash(t, k).Abandon(t.Context())
-	r, err := k.Do(t.Context(), "s", "k", nil, answer("ran"))
-	wantResult(t, r, err, "ran", false)
+	for name, begin := range map[string]func(*idempotency.Keeper) (idempotency.Attempt, error){
+		"Begin": func(k *idempotency.Keeper) (idempotency.Attempt, error) {
+			return k.Begin(t.Context(), "s", "k", k.Fingerprint(nil))
+		},
+		"BeginIfSeen": func(k *idempotency.Keeper) (idempotency.Attempt, error) {
+			return k.BeginIfSeen(t.Context(), "s", "k", k.Fingerprint(nil))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newKeeper(t, idemtest.NewMemory(nil), idempotency.Refuse(func(context.Context, *idempotency.Claim) (idempotency.Verdict, error) {
+				return idempotency.DidNotHappen(), nil
+			}))
+			_ = crash(t, k).Abandon(t.Context())
+			a, err := begin(k)
+			if err != nil || a.Claim == nil || a.Claim.Attempt() != 2 {
+				t.Fatalf("%+v, %v", a, err)
+			}
+		})
+	}
 }
 
 func TestBeginIfSeen_RunsAReleasedKeyAndNotOneWhoseAttemptsWereWithdrawn(t *testing.T) {
