@@ -34,7 +34,8 @@ func (c *Claim) ID() ClaimID { return c.holder.ID }
 
 // First reports whether this is the first attempt that was ever seen for the
 // key: no earlier one ran, released it, or died. Only then is there surely
-// nothing to find.
+// nothing to find. An attempt whose claim was lost on the way and withdrawn has
+// not run, and does not count.
 func (c *Claim) First() bool { return c.holder.Attempt == 1 }
 
 // Attempt returns the number of this attempt, from 1.
@@ -76,7 +77,7 @@ func (c *Claim) beat(ctx context.Context) {
 	o := &c.keeper.opts
 	limited, cancel := detached(ctx, min(o.StoreTimeout, o.Lease/3))
 	defer cancel()
-	err := c.keeper.store.Extend(limited, c.holder, Terms{Lease: o.Lease, Retention: o.Retention})
+	err := c.keeper.store.Extend(limited, c.holder, o.terms())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -134,17 +135,9 @@ func (c *Claim) settle(ctx context.Context, outcome Outcome, result []byte) erro
 	c.mu.Unlock()
 
 	o := &c.keeper.opts
-	s := Settlement{Outcome: outcome, Retention: o.Retention, UnknownRetention: o.Retention}
-	switch outcome {
-	case OutcomeDone:
-		s.Result = result
-	case OutcomeReleased:
-		s.Retention = o.ReleasedRetention
-	case OutcomeNotKept, OutcomeUnknown:
-	}
 	limited, cancel := detached(ctx, o.StoreTimeout)
 	defer cancel()
-	err := c.keeper.store.Settle(limited, c.holder, s)
+	err := c.keeper.store.Settle(limited, c.holder, o.settlement(outcome, result))
 	c.keeper.meter.settled(ctx, outcome, err)
 	if err == nil || errors.Is(err, ErrStale) || errors.Is(err, ErrCorrupt) {
 		return err

@@ -25,7 +25,8 @@
 // lives; an owner that dies leaves it unknown when the lease ends. A panic and
 // an error without a word on what happened end there too, at once. Every step
 // is one atomic operation of the [Store], checked by the claim's token, safe to
-// send twice, and judged by the store's clock alone.
+// send twice and at any time, and judged by the store's clock alone. A claim
+// whose answer was lost is withdrawn, and takes nothing if it lands after that.
 //
 // # What unknown means
 //

@@ -2,7 +2,6 @@ package idempotency
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +21,14 @@ type Options struct {
 	ReleasedRetention time.Duration
 	// StoreTimeout bounds each call of the store; default 2 s.
 	StoreTimeout time.Duration
+	// Linger is how long a claim may still be on its way to the store after its
+	// attempt has given it up: waiting in the client to be sent again, or in the
+	// buffers of a connection that has died. A claim that lands within it takes
+	// nothing. Default StoreTimeout and 2 minutes, the maximum segment lifetime
+	// of RFC 9293; Linux tries for 100 s to deliver what a closed connection had
+	// left to send, less where the dialer sets TCP_USER_TIMEOUT. Every record is
+	// kept for Linger at least.
+	Linger time.Duration
 	// MaxResult is the most bytes of a result that are kept; default 64 KiB.
 	// A larger one is not kept ([ErrNotKept]).
 	MaxResult int
@@ -38,6 +45,7 @@ const (
 	defaultRetention = 24 * time.Hour
 	defaultReleased  = 10 * time.Minute
 	defaultTimeout   = 2 * time.Second
+	segmentLifetime  = 2 * time.Minute
 	defaultMaxResult = 64 << 10
 	maxDuration      = 10 * 366 * 24 * time.Hour
 )
@@ -51,6 +59,7 @@ func (o *Options) withDefaults() Options {
 	setDefault(&out.Retention, defaultRetention)
 	setDefault(&out.ReleasedRetention, min(defaultReleased, out.Retention))
 	setDefault(&out.StoreTimeout, defaultTimeout)
+	setDefault(&out.Linger, out.StoreTimeout+segmentLifetime)
 	setDefault(&out.MaxResult, defaultMaxResult)
 	if out.Logger == nil {
 		out.Logger = slog.Default()
@@ -75,6 +84,8 @@ func (o *Options) validate() error {
 		return invalid("Options.ReleasedRetention is %v, not from 1ms to Retention (%v)", o.ReleasedRetention, o.Retention)
 	case o.StoreTimeout < time.Millisecond || o.StoreTimeout > maxDuration:
 		return invalid("Options.StoreTimeout is %v, not from 1ms", o.StoreTimeout)
+	case o.Linger < o.StoreTimeout || o.Linger > maxDuration+segmentLifetime:
+		return invalid("Options.Linger is %v, not from StoreTimeout (%v) to 10 years", o.Linger, o.StoreTimeout)
 	case o.MaxResult < 0:
 		return invalid("Options.MaxResult is %d", o.MaxResult)
 	}
@@ -165,18 +176,23 @@ func (k *Keeper) attempt(ctx context.Context, scope, key string, fingerprint Fin
 	}
 	req := ClaimRequest{
 		ID: k.ID(scope, key), Fingerprint: fingerprint, Rerun: k.policy.rerun, Look: look,
-		Terms: Terms{Lease: k.opts.Lease, Retention: k.opts.Retention},
+		Terms: k.opts.terms(), Token: NewToken(time.Now()),
 	}
-	_, _ = rand.Read(req.Token[:]) // never fails
 	attempt, err := k.begin(ctx, req)
 	k.meter.begun(ctx, attempt, err)
 	return attempt, err
 }
 
 func (k *Keeper) begin(ctx context.Context, req ClaimRequest) (Attempt, error) {
-	rec, err := k.claim(ctx, req)
+	rec, err := k.claim(ctx, &req)
 	if err != nil {
 		return Attempt{}, err
+	}
+	req.Look = false // it was seen, or else the answer stands
+	if rec.Status == Seen {
+		if rec, err = k.claim(ctx, &req); err != nil {
+			return Attempt{}, err
+		}
 	}
 	if rec.Status == Unknown {
 		return k.reconcile(ctx, req, rec)
@@ -184,10 +200,42 @@ func (k *Keeper) begin(ctx context.Context, req ClaimRequest) (Attempt, error) {
 	return k.answer(req, rec)
 }
 
-// claim asks the store within its time limit.
-func (k *Keeper) claim(ctx context.Context, req ClaimRequest) (Record, error) {
+// terms are those of every claim.
+func (o *Options) terms() Terms {
+	return Terms{Lease: o.Lease, Retention: max(o.Retention, o.Linger), Linger: o.Linger}
+}
+
+// settlement is how a claim ends so.
+func (o *Options) settlement(outcome Outcome, result []byte) Settlement {
+	kept := max(o.Retention, o.Linger)
+	s := Settlement{Outcome: outcome, Retention: kept, UnknownRetention: kept, Linger: o.Linger}
+	switch outcome {
+	case OutcomeDone:
+		s.Result = result
+	case OutcomeReleased:
+		s.Retention = max(o.ReleasedRetention, o.Linger)
+	case OutcomeNotKept, OutcomeUnknown:
+	}
+	return s
+}
+
+// claim asks the store. A token is for one question: the client may send it
+// twice, and where the first copy was refused, its answer was lost and the key
+// has become free meanwhile, the second hears Ended. The caller still waits, so
+// it is asked anew.
+func (k *Keeper) claim(ctx context.Context, req *ClaimRequest) (Record, error) {
+	rec, err := k.ask(ctx, req)
+	if err == nil && rec.Status == Ended {
+		req.Token = NewToken(time.Now())
+		rec, err = k.ask(ctx, req)
+	}
+	return rec, err
+}
+
+// ask asks the store once, within its time limit.
+func (k *Keeper) ask(ctx context.Context, req *ClaimRequest) (Record, error) {
 	limited, cancel := context.WithTimeout(ctx, k.opts.StoreTimeout)
-	rec, err := k.store.Claim(limited, req)
+	rec, err := k.store.Claim(limited, *req)
 	cancel()
 	if err == nil || errors.Is(err, ErrCorrupt) {
 		return rec, err
@@ -196,38 +244,9 @@ func (k *Keeper) claim(ctx context.Context, req ClaimRequest) (Record, error) {
 		k.meter.storeFailed(ctx, "claim", err)
 	}
 	if !errors.Is(err, ErrNotSent) {
-		k.withdraw(ctx, req)
+		k.withdraw(ctx, *req)
 	}
 	return rec, fmt.Errorf("claim: %w: %w", ErrUnavailable, err)
-}
-
-// withdrawDelays are the pauses before each try to withdraw a claim. The first
-// try may overtake the claim itself, which is still on its way then.
-var withdrawDelays = []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond, time.Second}
-
-// withdraw takes back a claim whose reply was lost. Nothing ran, so it may be
-// released; without this the key would be refused until the lease ends. It is
-// an attempt, made by a bounded number of goroutines: a store that is down has
-// other worries, and then the lease ends it.
-func (k *Keeper) withdraw(ctx context.Context, req ClaimRequest) {
-	if !k.meter.withdrawals.TryAcquire() {
-		return
-	}
-	go func() {
-		defer k.meter.withdrawals.Release()
-		h := Holder{ID: req.ID, Token: req.Token, Fingerprint: req.Fingerprint}
-		for _, delay := range withdrawDelays {
-			time.Sleep(delay)
-			limited, cancel := detached(ctx, k.opts.StoreTimeout)
-			err := k.store.Settle(limited, h, Settlement{
-				Outcome: OutcomeReleased, Retention: k.opts.ReleasedRetention, UnknownRetention: k.opts.Retention,
-			})
-			cancel()
-			if err == nil {
-				return
-			}
-		}
-	}()
 }
 
 // answer turns what the store knows into what the caller hears.
@@ -247,6 +266,9 @@ func (k *Keeper) answer(req ClaimRequest, rec Record) (Attempt, error) {
 		return Attempt{}, ErrUnknown
 	case Absent:
 		return Attempt{}, ErrNotSeen
+	case Ended:
+		return Attempt{}, fmt.Errorf("claim: %w: %w", ErrUnavailable, ErrStale)
+	case Seen: // begin has claimed it since
 	}
 	return Attempt{}, fmt.Errorf("%w: status %d", ErrCorrupt, rec.Status)
 }
@@ -256,7 +278,7 @@ func (k *Keeper) answer(req ClaimRequest, rec Record) (Attempt, error) {
 // has become old, since yet another attempt came and went, changes nothing.
 func (k *Keeper) reconcile(ctx context.Context, req ClaimRequest, rec Record) (Attempt, error) {
 	ended := req
-	ended.Token = rec.Token
+	ended.Token, req.Token = rec.Token, NewToken(time.Now())
 	old := newClaim(k, ended, rec)
 	verdict, err := k.policy.reconcile(ctx, old)
 	if err != nil {
@@ -276,7 +298,7 @@ func (k *Keeper) reconcile(ctx context.Context, req ClaimRequest, rec Record) (A
 	case verdictUnknown:
 		return Attempt{}, ErrUnknown
 	}
-	if rec, err = k.claim(ctx, req); err != nil {
+	if rec, err = k.claim(ctx, &req); err != nil {
 		return Attempt{}, err
 	}
 	return k.answer(req, rec)

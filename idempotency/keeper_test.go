@@ -65,6 +65,8 @@ func TestNew_MistakesShowAtStartUp(t *testing.T) {
 		"released longer":  withOptions(store, idempotency.Options{ReleasedRetention: 48 * time.Hour}),
 		"negative result":  withOptions(store, idempotency.Options{MaxResult: -1}),
 		"negative timeout": withOptions(store, idempotency.Options{StoreTimeout: -1}),
+		"short linger":     withOptions(store, idempotency.Options{Linger: time.Second}),
+		"negative linger":  withOptions(store, idempotency.Options{Linger: -1}),
 	} {
 		if k, err := build(); k != nil || !errors.Is(err, idempotency.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
@@ -347,7 +349,7 @@ func (l *lostReply) Claim(ctx context.Context, req idempotency.ClaimRequest) (id
 	return idempotency.Record{}, errors.New("connection reset")
 }
 
-func TestBegin_LostClaimIsTakenBackSoThatTheRetryRuns(t *testing.T) {
+func TestBegin_LostClaimIsTakenBackSoThatTheRetryRunsAsTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &lostReply{Memory: idemtest.NewMemory(nil)}
 		k := newKeeper(t, store, idempotency.Rerun)
@@ -359,12 +361,164 @@ func TestBegin_LostClaimIsTakenBackSoThatTheRetryRuns(t *testing.T) {
 		synctest.Wait()
 		store.lose.Store(false)
 		r, err := k.Do(t.Context(), "s", "k", nil, func(_ context.Context, c *idempotency.Claim) ([]byte, error) {
-			if c.First() {
-				t.Error("a second attempt is the first")
+			if !c.First() {
+				t.Error("an attempt that never ran is counted")
 			}
 			return []byte("ran"), nil
 		})
 		wantResult(t, r, err, "ran", false)
+	})
+}
+
+// slow is a store that claims travel to for longer than their callers wait.
+type slow struct {
+	*idemtest.Memory
+	delay   time.Duration // of a claim
+	deaf    time.Duration // settlements fail until then
+	begun   time.Time
+	settles atomic.Int32
+}
+
+func (s *slow) Claim(ctx context.Context, req idempotency.ClaimRequest) (idempotency.Record, error) {
+	if s.delay == 0 {
+		return s.Memory.Claim(ctx, req)
+	}
+	time.AfterFunc(s.delay, func() { _, _ = s.Memory.Claim(context.WithoutCancel(ctx), req) })
+	<-ctx.Done()
+	return idempotency.Record{}, ctx.Err()
+}
+
+func (s *slow) Settle(ctx context.Context, h idempotency.Holder, e idempotency.Settlement) error {
+	s.settles.Add(1)
+	if time.Since(s.begun) < s.deaf {
+		return errors.New("no route")
+	}
+	return s.Memory.Settle(ctx, h, e)
+}
+
+func TestBegin_ClaimThatLandsAfterItsWithdrawalHoldsNothing(t *testing.T) {
+	for name, next := range map[string]time.Duration{
+		"and the retry comes before it": 3 * time.Second, "and the retry comes after it": 2 * time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &slow{Memory: idemtest.NewMemory(nil), delay: time.Minute, begun: time.Now()}
+				k := newKeeper(t, store, idempotency.Rerun)
+				if _, err := k.Do(t.Context(), "s", "k", nil, mustNotRun(t)); !errors.Is(err, idempotency.ErrUnavailable) {
+					t.Fatal(err)
+				}
+				store.delay = 0
+				time.Sleep(next)
+				r, err := k.Do(t.Context(), "s", "k", nil, func(_ context.Context, c *idempotency.Claim) ([]byte, error) {
+					if time.Sleep(2 * time.Minute); !c.First() { // meanwhile it lands
+						t.Error("an attempt that never ran is counted")
+					}
+					return []byte("ran"), nil
+				})
+				wantResult(t, r, err, "ran", false)
+				if store.settles.Load() != 2 {
+					t.Errorf("%d settlements, want a withdrawal and a completion", store.settles.Load())
+				}
+			})
+		})
+	}
+}
+
+func TestBegin_WithdrawalThatFailsIsTriedOnceMoreAndGoneWithinABound(t *testing.T) {
+	for name, c := range map[string]struct{ deaf, delay time.Duration }{
+		"the store is back":        {deaf: 2500 * time.Millisecond, delay: time.Minute},
+		"the store stays away":     {deaf: time.Hour, delay: time.Minute},
+		"and the claim has landed": {deaf: 2500 * time.Millisecond, delay: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // which fails if a goroutine is left
+				store := &slow{Memory: idemtest.NewMemory(nil), delay: c.delay, deaf: c.deaf, begun: time.Now()}
+				k := newKeeper(t, store, idempotency.Rerun)
+				if _, err := k.Do(t.Context(), "s", "k", nil, mustNotRun(t)); !errors.Is(err, idempotency.ErrUnavailable) {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Second)
+				synctest.Wait()
+				if n := store.settles.Load(); n != 2 {
+					t.Fatalf("%d tries to withdraw, want 2", n)
+				}
+				if store.delay = 0; c.deaf < time.Hour {
+					r, err := k.Do(t.Context(), "s", "k", nil, answer("ran"))
+					wantResult(t, r, err, "ran", false)
+				}
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
+
+// refusedTwice is a store whose client sends the next claim twice, and the key
+// becomes free in between.
+type refusedTwice struct {
+	*idemtest.Memory
+	between func()
+}
+
+func (r *refusedTwice) Claim(ctx context.Context, req idempotency.ClaimRequest) (idempotency.Record, error) {
+	if r.between != nil {
+		_, _ = r.Memory.Claim(ctx, req)
+		r.between()
+		r.between = nil
+	}
+	return r.Memory.Claim(ctx, req)
+}
+
+func TestBegin_CallerWhoseClaimWasSentTwiceAndIsOverIsAskedAnew(t *testing.T) {
+	store := &refusedTwice{Memory: idemtest.NewMemory(nil)}
+	k := newKeeper(t, store, idempotency.Rerun)
+	holder := crash(t, k)
+	store.between = func() { _ = holder.Release(t.Context()) }
+	r, err := k.Do(t.Context(), "s", "k", nil, answer("ran"))
+	wantResult(t, r, err, "ran", false)
+}
+
+func TestBegin_UnknownOutcomeIsAskedAboutUnderATokenOfItsOwn(t *testing.T) {
+	for name, begin := range map[string]func(*idempotency.Keeper) (idempotency.Attempt, error){
+		"Begin": func(k *idempotency.Keeper) (idempotency.Attempt, error) {
+			return k.Begin(t.Context(), "s", "k", k.Fingerprint(nil))
+		},
+		"BeginIfSeen": func(k *idempotency.Keeper) (idempotency.Attempt, error) {
+			return k.BeginIfSeen(t.Context(), "s", "k", k.Fingerprint(nil))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newKeeper(t, idemtest.NewMemory(nil), idempotency.Refuse(func(context.Context, *idempotency.Claim) (idempotency.Verdict, error) {
+				return idempotency.DidNotHappen(), nil
+			}))
+			_ = crash(t, k).Abandon(t.Context())
+			a, err := begin(k)
+			if err != nil || a.Claim == nil || a.Claim.Attempt() != 2 {
+				t.Fatalf("%+v, %v", a, err)
+			}
+		})
+	}
+}
+
+func TestBeginIfSeen_RunsAReleasedKeyAndNotOneWhoseAttemptsWereWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slow{Memory: idemtest.NewMemory(nil), delay: time.Second, begun: time.Now()}
+		k := newKeeper(t, store, idempotency.Rerun)
+		look := func() (idempotency.Attempt, error) { return k.BeginIfSeen(t.Context(), "s", "k", k.Fingerprint(nil)) }
+		_, _ = k.Do(t.Context(), "s", "k", nil, mustNotRun(t))
+		time.Sleep(time.Minute)
+		store.delay = 0
+		if _, err := look(); !errors.Is(err, idempotency.ErrNotSeen) {
+			t.Fatal(err)
+		}
+		c := crash(t, k)
+		if _, err := look(); !errors.Is(err, idempotency.ErrInFlight) {
+			t.Fatal(err)
+		}
+		_ = c.Release(t.Context())
+		a, err := look()
+		if err != nil || a.Claim == nil || a.Claim.Attempt() != 2 {
+			t.Fatalf("%+v, %v", a, err)
+		}
 	})
 }
 

@@ -2,6 +2,8 @@ package idempotency
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"time"
 )
@@ -18,8 +20,19 @@ func (id ClaimID) String() string { return hex.EncodeToString(id[:]) }
 // Fingerprint is a keyed hash of a payload.
 type Fingerprint [16]byte
 
-// Token names one attempt. It is random, and proves that a claim is held.
+// Token names one attempt, and proves that a claim is held. Its first 6 bytes are
+// when the attempt began, in ms by the clock of its process, and the rest is
+// random, as in a UUID of version 7. The time serves to tell late claims from new
+// ones where a store has no room for all the tokens that have ended: never to
+// give a claim, at worst to refuse one for a while.
 type Token [16]byte
+
+// NewToken returns a token of an attempt that begins.
+func NewToken(begun time.Time) (t Token) {
+	binary.BigEndian.PutUint64(t[:], uint64(max(begun.UnixMilli(), 0))<<16)
+	_, _ = rand.Read(t[6:]) // never fails
+	return t
+}
 
 // Store keeps the records of a [Keeper]. It is a protocol, not a cache:
 //
@@ -27,7 +40,11 @@ type Token [16]byte
 //   - Each is safe to send twice with the same token: the second answers as the
 //     first and changes nothing.
 //   - A step by a token that does not hold the record is [ErrStale] and changes
-//     nothing.
+//     nothing for its holder.
+//   - Calls overtake each other, and a client may send one again while the first
+//     copy is still on its way. So an attempt that was answered without a claim,
+//     or has ended, is over: its claim, whenever it lands, is answered and takes
+//     nothing. See [Ended].
 //   - Being refused a claim is no error: it is the [Record]'s Status.
 //   - A record that can't be read is [ErrCorrupt], whatever the step.
 //   - After any other error the outcome is unknown, unless it wraps [ErrNotSent].
@@ -42,14 +59,17 @@ type Store interface {
 	// the store has lost is written again.
 	Extend(ctx context.Context, h Holder, t Terms) error
 	// Settle ends a running claim, or the unknown one it became. A record that
-	// the store has lost is written again, except by a release.
+	// the store has lost, or never had, is written: a release leaves word that
+	// the attempt has ended, for the claim that comes after it. So does a step
+	// that is ErrStale, except where the record is done.
 	Settle(ctx context.Context, h Holder, s Settlement) error
 }
 
-// Terms are the two times of a running claim. The store keeps milliseconds.
+// Terms are the times of a running claim. The store keeps milliseconds.
 type Terms struct {
 	Lease     time.Duration // how long the claim stands without a word from its holder
 	Retention time.Duration // how long the record is kept after that, as unknown
+	Linger    time.Duration // how long a claim may be on its way; see [Options.Linger]
 }
 
 // ClaimRequest asks for a claim.
@@ -60,8 +80,9 @@ type ClaimRequest struct {
 	Terms       Terms
 	// Rerun lets the attempt take a claim whose outcome is unknown.
 	Rerun bool
-	// Look claims nothing where the key was never seen: the answer is Absent,
-	// and nothing is written. A key that was seen is answered as without it.
+	// Look claims nothing and writes nothing. The answer is Absent where the key
+	// was never seen, or each attempt was withdrawn; Seen where a claim might be
+	// given; and else what a claim would hear.
 	Look bool
 	// Replace is the token of an unknown claim of which the caller knows that
 	// it had no effect. It may be taken, and counts as if it had been released.
@@ -80,6 +101,13 @@ const (
 	Mismatch                   // another payload, whatever the state
 	Unknown                    // ended without a word, and Rerun was not set
 	Absent                     // never seen, and Look was set
+	// Ended says that this attempt is over: it was settled, withdrawn, or answered
+	// without a claim before. The request is a copy that comes late, and has
+	// taken nothing. A store remembers at least 16 ended tokens of a key as long
+	// as its record. A claim that may be one of those it had no room for is
+	// answered with Running, for Terms.Linger at most, whoever sent it.
+	Ended
+	Seen // free or unknown, and Look was set
 )
 
 // Record is what a store knows of a key.
@@ -98,8 +126,11 @@ type Holder struct {
 	ID          ClaimID
 	Token       Token
 	Fingerprint Fingerprint
-	Attempt     int
-	Started     time.Time
+	// Attempt is 0 where the claim's answer was lost. Nothing ran then, and a
+	// release withdraws the attempt: it is not counted, whether its claim has
+	// landed, is still to land, or never will.
+	Attempt int
+	Started time.Time // of attempt 1
 }
 
 // Outcome is how a claim ends.
@@ -123,4 +154,5 @@ type Settlement struct {
 	Retention time.Duration // how long the record is kept
 	// UnknownRetention is how long it is kept where a release leaves it unknown.
 	UnknownRetention time.Duration
+	Linger           time.Duration // as in [Terms]
 }

@@ -5,6 +5,7 @@ package idemtest
 import (
 	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type entry struct {
 	print   idempotency.Fingerprint
 	token   idempotency.Token
 	result  []byte
+	ended   []idempotency.Token // other than token; their claims take nothing
 }
 
 var _ idempotency.Store = (*Memory)(nil)
@@ -68,14 +70,20 @@ func (m *Memory) Claim(ctx context.Context, req idempotency.ClaimRequest) (idemp
 	defer m.mu.Unlock()
 	now := m.now()
 	e := m.find(req.ID, now)
-	if e == nil && req.Look {
+	switch {
+	case e == nil && req.Look:
 		return idempotency.Record{Status: idempotency.Absent}, nil
-	}
-	if e == nil {
-		e = &entry{started: now}
+	case e == nil:
+		e = &entry{}
 		m.records[req.ID] = e
-	} else if rec, refused := e.refuse(req, now); refused {
-		return rec, nil
+	default:
+		if rec, refused := e.refuse(req, now); refused {
+			return rec, nil
+		}
+		e.ended = append(e.ended, e.token)
+	}
+	if e.attempt == 0 {
+		e.started = now
 	}
 	e.attempt++
 	e.outcome, e.print, e.token, e.result = 0, req.Fingerprint, req.Token, nil
@@ -92,9 +100,9 @@ func (e *entry) refuse(req idempotency.ClaimRequest, now time.Time) (idempotency
 	switch {
 	case running && e.token == req.Token:
 		rec.Status, rec.Lease = idempotency.Claimed, e.lease.Sub(now)
-	case e.outcome == idempotency.OutcomeReleased:
-		return rec, false
-	case e.print != req.Fingerprint:
+	case e.outcome == idempotency.OutcomeReleased && e.attempt == 0 && req.Look:
+		rec.Status = idempotency.Absent
+	case e.outcome != idempotency.OutcomeReleased && e.print != req.Fingerprint:
 		rec.Status = idempotency.Mismatch
 	case e.outcome == idempotency.OutcomeDone:
 		rec.Status, rec.Result = idempotency.Done, bytes.Clone(e.result)
@@ -102,16 +110,32 @@ func (e *entry) refuse(req idempotency.ClaimRequest, now time.Time) (idempotency
 		rec.Status = idempotency.NotKept
 	case running && now.Before(e.lease):
 		rec.Status, rec.Lease = idempotency.Running, e.lease.Sub(now)
-	case e.token == req.Replace:
-		e.past = false
-		return rec, false
-	case req.Rerun:
-		e.past = true
-		return rec, false
-	default:
+	case e.outcome != idempotency.OutcomeReleased && e.token != req.Replace && !req.Rerun:
 		rec.Status, rec.Token = idempotency.Unknown, e.token
+	case e.over(req.Token):
+		rec.Status = idempotency.Ended
+	case req.Look:
+		rec.Status = idempotency.Seen
+	default:
+		if e.outcome != idempotency.OutcomeReleased {
+			e.past = e.token != req.Replace
+		}
+		return rec, false
+	}
+	if !req.Look && rec.Status != idempotency.Claimed {
+		e.end(req.Token)
 	}
 	return rec, true
+}
+
+// over reports whether an attempt has ended, or e is its own.
+func (e *entry) over(t idempotency.Token) bool { return t == e.token || slices.Contains(e.ended, t) }
+
+// end remembers that an attempt is over.
+func (e *entry) end(t idempotency.Token) {
+	if !e.over(t) {
+		e.ended = append(e.ended, t)
+	}
 }
 
 // Extend implements [idempotency.Store].
@@ -146,17 +170,19 @@ func (m *Memory) Settle(ctx context.Context, h idempotency.Holder, s idempotency
 	now := m.now()
 	e := m.find(h.ID, now)
 	switch {
-	case e == nil && s.Outcome == idempotency.OutcomeReleased:
-		return nil
 	case e == nil:
 		e = newEntry(h)
+		e.past = s.Outcome != idempotency.OutcomeReleased // whether one did is lost too
 		m.records[h.ID] = e
 	case e.token != h.Token:
+		e.end(h.Token)
 		return idempotency.ErrStale
 	case e.outcome == s.Outcome:
 		return nil
 	case e.outcome != 0 && e.outcome != idempotency.OutcomeUnknown:
 		return idempotency.ErrStale
+	case s.Outcome == idempotency.OutcomeReleased && h.Attempt == 0 && e.outcome == 0:
+		e.attempt-- // withdrawn
 	}
 	e.outcome, e.expires = s.Outcome, now.Add(s.Retention)
 	if s.Outcome == idempotency.OutcomeReleased && e.past {

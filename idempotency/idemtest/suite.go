@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,11 +26,12 @@ type Harness struct {
 const (
 	lease     = 30 * time.Second
 	retention = time.Hour
+	linger    = 2 * time.Minute
 )
 
 // Run runs the suite.
 func Run(t *testing.T, h Harness) {
-	for _, c := range cases {
+	for _, c := range slices.Concat(cases, lateCases) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.run(&fixture{T: t, store: h.New(t)})
@@ -38,7 +40,7 @@ func Run(t *testing.T, h Harness) {
 	if h.Bubble == nil {
 		return
 	}
-	for _, c := range timedCases {
+	for _, c := range slices.Concat(timedCases, lateTimedCases) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { c.run(&fixture{T: t, store: h.Bubble(t)}) })
@@ -60,7 +62,7 @@ var cases = []testCase{
 	{"Claim_SentTwiceAnswersTheSame", claimTwice},
 	{"Claim_OtherIDsAreIndependent", claimIndependent},
 	{"Look_ClaimsNothingForAKeyThatWasNeverSeen", lookAbsent},
-	{"Look_AnswersAKeyThatWasSeenAsAClaimDoes", lookSeen},
+	{"Look_TellsWhatAClaimWouldHearAndTakesNothing", lookSeen},
 	{"Settle_ResultIsReplayedByteForByte", settleReplay},
 	{"Settle_EmptyResultIsAResult", settleEmpty},
 	{"Settle_SentTwiceChangesNothing", settleTwice},
@@ -98,16 +100,22 @@ type fixture struct {
 }
 
 func (f *fixture) request() idempotency.ClaimRequest {
-	req := idempotency.ClaimRequest{Terms: idempotency.Terms{Lease: lease, Retention: retention}, Rerun: true}
+	req := idempotency.ClaimRequest{Terms: terms, Rerun: true}
 	_, _ = rand.Read(req.ID[:])
 	_, _ = rand.Read(req.Fingerprint[:])
 	return f.again(req)
 }
 
+var terms = idempotency.Terms{Lease: lease, Retention: retention, Linger: linger}
+
 // again is another attempt at the same operation.
 func (f *fixture) again(req idempotency.ClaimRequest) idempotency.ClaimRequest {
-	_, _ = rand.Read(req.Token[:])
-	req.Replace = idempotency.Token{}
+	return f.begun(req, time.Now())
+}
+
+// begun is another attempt, of a process by whose clock it is then.
+func (f *fixture) begun(req idempotency.ClaimRequest, then time.Time) idempotency.ClaimRequest {
+	req.Replace, req.Token = idempotency.Token{}, idempotency.NewToken(then)
 	return req
 }
 
@@ -151,7 +159,7 @@ func holder(req idempotency.ClaimRequest, rec idempotency.Record) idempotency.Ho
 
 func (f *fixture) settle(h idempotency.Holder, o idempotency.Outcome, result string, want error) {
 	f.Helper()
-	s := idempotency.Settlement{Outcome: o, Retention: retention, UnknownRetention: retention}
+	s := idempotency.Settlement{Outcome: o, Retention: retention, UnknownRetention: retention, Linger: linger}
 	if o == idempotency.OutcomeDone {
 		s.Result = []byte(result)
 	}
@@ -165,7 +173,7 @@ func (f *fixture) settle(h idempotency.Holder, o idempotency.Outcome, result str
 
 func (f *fixture) extend(h idempotency.Holder, want error) {
 	f.Helper()
-	err := f.store.Extend(f.Context(), h, idempotency.Terms{Lease: lease, Retention: retention})
+	err := f.store.Extend(f.Context(), h, terms)
 	if !errors.Is(err, want) {
 		f.Fatalf("Extend: %v, want %v", err, want)
 	}
@@ -211,7 +219,16 @@ func lookSeen(f *fixture) {
 	other := f.otherPayload(look)
 	f.claim(other, idempotency.Mismatch)
 	f.settle(h, idempotency.OutcomeReleased, "", nil)
-	f.wantAttempt(f.claim(look, idempotency.Claimed), 2)
+	f.claim(look, idempotency.Seen)
+	f.claim(look, idempotency.Seen)
+	second := f.again(req)
+	f.wantAttempt(f.claim(second, idempotency.Claimed), 2)
+	f.settle(holder(second, idempotency.Record{Attempt: 2}), idempotency.OutcomeUnknown, "", nil)
+	f.claim(look, idempotency.Seen)
+	look.Rerun = false
+	f.claim(look, idempotency.Unknown)
+	f.settle(holder(second, idempotency.Record{Attempt: 2}), idempotency.OutcomeDone, "two", nil)
+	f.wantResult(f.claim(look, idempotency.Done), "two")
 }
 
 func claimOneOfMany(f *fixture) {
@@ -397,10 +414,13 @@ func (f *fixture) neverClaimed() (idempotency.ClaimRequest, idempotency.Holder) 
 
 func settleLost(f *fixture) {
 	req, h := f.neverClaimed()
-	f.settle(h, idempotency.OutcomeReleased, "", nil)
 	f.settle(h, idempotency.OutcomeDone, "kept", nil)
 	f.wantResult(f.claim(f.again(req), idempotency.Done), "kept")
 	f.claim(f.otherPayload(req), idempotency.Mismatch)
+	req, h = f.neverClaimed()
+	f.settle(h, idempotency.OutcomeReleased, "", nil)
+	f.settle(h, idempotency.OutcomeReleased, "", nil)
+	f.wantAttempt(f.claim(f.otherPayload(req), idempotency.Claimed), 2)
 }
 
 func extendStale(f *fixture) {

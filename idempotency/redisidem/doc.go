@@ -19,5 +19,6 @@
 // a second time, under the same ClaimID.
 //
 // A running or finished record that Redis has lost is written again by its
-// holder's next step.
+// holder's next step. With the record Redis forgets which attempts have ended: a
+// claim that was on its way meanwhile may then hold the key for a lease.
 package redisidem

@@ -63,25 +63,30 @@ func New(client redis.UniversalClient, opts *Options) (*Store, error) {
 
 // Claim implements [idempotency.Store].
 func (s *Store) Claim(ctx context.Context, req idempotency.ClaimRequest) (idempotency.Record, error) {
-	mode := "0"
-	if req.Rerun {
-		mode = "1"
-	}
-	if req.Look {
-		mode += "1"
-	} else {
-		mode += "0"
-	}
-	if req.Replace != (idempotency.Token{}) {
-		mode += string(req.Replace[:])
-	}
 	reply, err := s.claims.do(ctx, item{key: s.recordKey(req.ID), args: [5]any{
-		who(req.Fingerprint, req.Token), ms(req.Terms.Lease), ms(req.Terms.Lease + req.Terms.Retention), mode,
+		who(req.Fingerprint, req.Token), ms(req.Terms.Lease), ms(req.Terms.Lease + req.Terms.Retention), mode(&req),
 	}})
 	if err != nil {
 		return idempotency.Record{}, err
 	}
 	return parseRecord(reply)
+}
+
+// mode is how claim.lua is told what may be taken.
+func mode(req *idempotency.ClaimRequest) string {
+	var buf [32]byte
+	text := digits(append(buf[:0], flag(req.Rerun), flag(req.Look)), ms(req.Terms.Linger))
+	if req.Replace != (idempotency.Token{}) {
+		text = append(text, req.Replace[:]...)
+	}
+	return string(text)
+}
+
+func flag(set bool) byte {
+	if set {
+		return '1'
+	}
+	return '0'
 }
 
 // who is a fingerprint and a token, as they stand in the record.
@@ -90,6 +95,15 @@ func who(fingerprint idempotency.Fingerprint, token idempotency.Token) string {
 	copy(buf[:16], fingerprint[:])
 	copy(buf[16:], token[:])
 	return string(buf[:])
+}
+
+// digits appends a number of milliseconds in 13 digits.
+func digits(to []byte, n int64) []byte {
+	n = min(max(n, 0), 9_999_999_999_999)
+	for unit := int64(1_000_000_000_000); unit > 0; unit /= 10 {
+		to = append(to, byte('0'+n/unit%10))
+	}
+	return to
 }
 
 // parseRecord reads the reply of claim.lua.
@@ -103,7 +117,7 @@ func parseRecord(reply any) (idempotency.Record, error) {
 	started, ok2 := fields[2].(int64)
 	lease, ok3 := fields[3].(int64)
 	text, ok4 := fields[4].(string)
-	if !ok0 || !ok1 || !ok2 || !ok3 || !ok4 || status < int64(idempotency.Claimed) || status > int64(idempotency.Absent) {
+	if !ok0 || !ok1 || !ok2 || !ok3 || !ok4 || status < int64(idempotency.Claimed) || status > int64(idempotency.Seen) {
 		return idempotency.Record{}, idempotency.ErrCorrupt
 	}
 	rec := idempotency.Record{
@@ -120,14 +134,14 @@ func parseRecord(reply any) (idempotency.Record, error) {
 			return idempotency.Record{}, idempotency.ErrCorrupt
 		}
 		rec.Token = idempotency.Token([]byte(text))
-	case idempotency.Claimed, idempotency.Running, idempotency.NotKept, idempotency.Mismatch, idempotency.Absent:
+	case idempotency.Claimed, idempotency.Running, idempotency.NotKept, idempotency.Mismatch, idempotency.Absent, idempotency.Ended, idempotency.Seen:
 	}
 	return rec, nil
 }
 
 // Extend implements [idempotency.Store].
 func (s *Store) Extend(ctx context.Context, h idempotency.Holder, t idempotency.Terms) error {
-	return s.end(ctx, h, 'x', ms(t.Lease+t.Retention), ms(t.Lease), nil)
+	return s.end(ctx, h, 'x', t.Linger, ms(t.Lease+t.Retention), ms(t.Lease), nil)
 }
 
 // Settle implements [idempotency.Store].
@@ -145,14 +159,15 @@ func (s *Store) Settle(ctx context.Context, h idempotency.Holder, e idempotency.
 	default:
 		return fmt.Errorf("%w: outcome %d", idempotency.ErrInvalid, e.Outcome)
 	}
-	return s.end(ctx, h, state, ms(e.Retention), ms(e.UnknownRetention), e.Result)
+	return s.end(ctx, h, state, e.Linger, ms(e.Retention), ms(e.UnknownRetention), e.Result)
 }
 
 // end takes one step of end.lua.
-func (s *Store) end(ctx context.Context, h idempotency.Holder, what byte, ttl, other int64, result []byte) error {
-	var text [32]byte
-	started := max(h.Started.UnixMilli(), 0) // of a claim whose reply was lost it is not known
-	head := fmt.Appendf(text[:0], "%c%04d%013d", what, h.Attempt, started)
+func (s *Store) end(ctx context.Context, h idempotency.Holder, what byte, linger time.Duration, ttl, other int64, result []byte) error {
+	var buf [32]byte
+	attempt := min(max(h.Attempt, 0), 9999)
+	head := append(buf[:0], what, byte('0'+attempt/1000), byte('0'+attempt/100%10), byte('0'+attempt/10%10), byte('0'+attempt%10))
+	head = digits(digits(head, h.Started.UnixMilli()), ms(linger)) // Started is not known of a claim whose reply was lost
 	reply, err := s.ends.do(ctx, item{key: s.recordKey(h.ID), args: [5]any{
 		who(h.Fingerprint, h.Token), head, ttl, other, result,
 	}})

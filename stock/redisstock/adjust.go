@@ -196,14 +196,13 @@ func (s *Store) swap(ctx context.Context, p *pool, st *standing, next *stock.Ter
 	}
 	r, err := s.call(ctx, p, false, s.scripts.adjust, 3, st.text, termsText(next, s.ledgerFlag())+mark, bit(force), deltas.String())
 	if err != nil {
+		p.mayReopen(err)
 		return stock.Levels{}, false, err
 	}
-	switch verdict := toString(r.rest[0]); verdict {
+	switch toString(r.rest[0]) {
 	case "done", "again":
+		p.reopen()
 		now, err := readStanding(p, toString(r.rest[1]), toString(r.rest[2]))
-		if verdict == "done" {
-			p.reopen()
-		}
 		return now.levels, true, err
 	case "over":
 		return stock.Levels{}, false, &stock.OverError{By: toInt(r.rest[2])}

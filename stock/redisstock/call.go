@@ -130,11 +130,15 @@ func (p *pool) current() stock.Mark {
 }
 
 // saw raises the mark to what a server answered. Two answers may cross on the
-// way, so a lower seq of the same epoch changes nothing.
+// way, so a lower seq of the same epoch changes nothing. What was refused in an
+// older epoch is void: the pool was rebuilt.
 func (p *pool) saw(m stock.Mark) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m.Epoch > p.mark.Epoch || m.Epoch == p.mark.Epoch && m.Seq > p.mark.Seq {
+	if m.Epoch > p.mark.Epoch {
+		p.reopen()
+	}
+	if before(p.mark, m) {
 		p.mark = m
 	}
 }

@@ -60,10 +60,14 @@ func (s *Store) change(ctx context.Context, step string, id stock.ID, arg string
 		return stock.Hold{}, err
 	}
 	buyer, claim := id.BuyerPart(), id.ClaimPart()
+	frees := step == "cancel" || step == "return" || step == "confirm" && arg != ""
 	var r reply
 	for {
 		r, err = s.call(ctx, p, true, s.scripts.change, 4, step, buyer[:], claim[:], arg)
 		if err != nil {
+			if frees {
+				p.mayReopen(err)
+			}
 			return stock.Hold{}, err
 		}
 		if toString(r.rest[0]) != "more" {
@@ -74,7 +78,7 @@ func (s *Store) change(ctx context.Context, step string, id stock.ID, arg string
 		}
 	}
 	hold, err := changed(step, p, id, r)
-	if err == nil && !hold.Repeated && (step == "cancel" || step == "return" || step == "confirm" && hold.Released != nil) {
+	if err == nil && frees { // where it is a repeat, the first answer may have been lost
 		p.reopen()
 	}
 	return hold, err

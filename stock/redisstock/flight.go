@@ -28,6 +28,7 @@ func (s *Store) flight(ctx context.Context, p *pool, batch []*call) {
 	defer manifests.Put(m)
 	all, deadline, born := m.pack(batch)
 	m.repeated(batch)
+	left := time.Now()
 	r, err := s.call(ctx, p, false, s.scripts.reserve, 2,
 		s.opts.Retention.Milliseconds(), s.opts.MaxRecords, bit(p.asking.Load()), len(batch),
 		m.ids, all, deadline, born, m.details, m.again)
@@ -37,7 +38,9 @@ func (s *Store) flight(ctx context.Context, p *pool, batch []*call) {
 		}
 		return
 	}
-	unpack(batch, r)
+	if unpack(batch, r, left) {
+		p.gave(stock.Mark{Epoch: r.epoch, Seq: r.seq})
+	}
 }
 
 // pack writes the batch as reserve.lua reads it, and returns what holds for
@@ -97,17 +100,19 @@ func earlier(a, b int64) int64 {
 	return a
 }
 
-// unpack gives each call its answer.
-func unpack(batch []*call, r reply) {
+// unpack gives each call its answer, and reports whether one is a new hold.
+func unpack(batch []*call, r reply, left time.Time) (gave bool) {
 	expires, text := toInt(r.rest[0]), toString(r.rest[1])
 	for _, c := range batch {
 		if text == "" {
 			c.Err = errShort
 			continue
 		}
-		a := answer{kind: text[0], expires: expires, epoch: r.epoch, seq: r.seq, replicas: r.replicas}
+		a := answer{kind: text[0], expires: expires, epoch: r.epoch, seq: r.seq, replicas: r.replicas, left: left}
 		text = text[1:]
 		switch a.kind {
+		case 'h':
+			gave = true
 		case 'e', 'n', 'l', 'a', 'L', 'A', 'S':
 			body, rest, _ := strings.Cut(text, ";")
 			text = rest
@@ -115,6 +120,7 @@ func unpack(batch []*call, r reply) {
 		}
 		c.R = a
 	}
+	return gave
 }
 
 // detail reads what stands between an answer's letter and its semicolon.

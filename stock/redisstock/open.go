@@ -120,7 +120,7 @@ func (p *pool) sawOpen(m stock.Mark, accept bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if accept && p.mark.Epoch != m.Epoch {
-		p.mark = m
+		p.mark, p.given = m, stock.Mark{} // epochs without a ledger have no order
 		p.reopen()
 	}
 }

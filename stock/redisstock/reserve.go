@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/firstcome/firstcome/internal/coalesce"
@@ -31,6 +30,7 @@ type answer struct {
 	epoch    int64
 	seq      int64
 	replicas int
+	left     time.Time // when the flight did
 }
 
 // Reserve implements [stock.Store]. Requests of one pool that arrive while a
@@ -55,8 +55,8 @@ func (s *Store) Reserve(ctx context.Context, r stock.Request) (stock.Hold, error
 			return stock.Hold{}, err
 		}
 	}
-	freed := p.freed.Load()
 	for {
+		freed := p.freed.Load()
 		a, err := p.queue.Do(ctx, q)
 		if err != nil {
 			return stock.Hold{}, reserveError(err)
@@ -195,11 +195,11 @@ func (s *Store) no(p *pool, q *ask, a answer, freed uint64) error {
 		return stock.ErrJournalFull
 	case 'a', 'A':
 		err := p.about(a.item, &stock.AllHeldError{RetryAfter: wait})
-		p.remember(q.of(a.item), a.item, err, min(s.opts.Memory, wait), freed)
+		p.remember(q, &a, err, min(s.opts.Memory, wait), freed)
 		return err
 	case 's', 'S':
 		err := p.about(a.item, stock.ErrSoldOut)
-		p.remember(q.of(a.item), a.item, err, s.opts.Memory, freed)
+		p.remember(q, &a, err, s.opts.Memory, freed)
 		return err
 	default:
 		return fmt.Errorf("redisstock: unexpected answer %q", a.kind)
@@ -231,66 +231,3 @@ func stateOf(letter byte) stock.State {
 		return 0
 	}
 }
-
-// refusal is a "no" that first attempts hear from memory for a moment.
-type refusal struct {
-	quantity int64 // and more
-	item     int
-	err      error
-	renew    time.Time // from then on one caller is let through, to renew it
-	until    time.Time // on the monotonic clock, as renew
-	freed    uint64    // pool.freed when it was asked for; another count makes it void
-	scouts   [2]atomic.Bool
-}
-
-// The places where one caller passes a refusal that is about to end. Without
-// these scouts a crowd would go and ask whenever it ends, until the first of
-// them is back.
-const (
-	atTheDoor = iota // Refused
-	atTheDesk        // Reserve
-)
-
-func (p *pool) remember(quantity int64, item int, err error, d time.Duration, freed uint64) {
-	now := time.Now()
-	if no := p.losers.Load(); no != nil && no.freed == freed && no.item == item && no.quantity <= quantity && now.Before(no.renew) {
-		return // it is fresh enough, and a crowd of losers need not say it again
-	}
-	if d > 0 {
-		p.losers.Store(&refusal{quantity: quantity, item: item, err: err, renew: now.Add(d / 4), until: now.Add(d), freed: freed})
-	}
-}
-
-// Refused returns the refusal that this process remembers for so many units of
-// a SKU, or for the lines of a basket ([stock.ErrSoldOut] or
-// [stock.ErrAllHeld]), nil where it remembers none. It asks nobody and takes
-// nanoseconds. Like the memory in Reserve it lasts Options.Memory at most and
-// is for first attempts only: an attempt that was made before must be asked
-// about.
-func (s *Store) Refused(sku string, quantity int64, lines ...stock.Line) error {
-	p, ok := s.known(partOf(sku))
-	if !ok {
-		return nil
-	}
-	q := ask{quantity: quantity}
-	if p.basket(&q, sku, lines) == nil { // else Reserve says what is wrong with it
-		return p.remembered(&q, atTheDoor)
-	}
-	return nil
-}
-
-func (p *pool) remembered(q *ask, place int) error {
-	no := p.losers.Load()
-	if no == nil || q.of(no.item) < no.quantity || no.freed != p.freed.Load() {
-		return nil
-	}
-	now := time.Now()
-	if !now.Before(no.until) || now.After(no.renew) && no.scouts[place].CompareAndSwap(false, true) {
-		return nil
-	}
-	return no.err
-}
-
-// reopen voids remembered refusals, also those still on their way: this
-// process freed a unit.
-func (p *pool) reopen() { p.freed.Add(1) }

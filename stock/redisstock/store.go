@@ -196,6 +196,7 @@ type pool struct {
 	mu    sync.Mutex
 	mark  stock.Mark // the epoch, and the highest seq seen in it
 	saved stock.Mark // what the ledger has of it
+	given stock.Mark // the highest that came with a new hold
 
 	chores chores // of Run alone
 }

@@ -49,6 +49,7 @@ func (s *Store) sweep(ctx context.Context, p *pool) (time.Duration, error) {
 	defer p.asking.Store(false)
 	r, err := s.call(ctx, p, false, s.scripts.sweep, 4, sweepIDs)
 	if err != nil {
+		p.mayReopen(err)
 		return longestNap, err
 	}
 	freed := toInt(r.rest[3])
@@ -93,6 +94,7 @@ func (s *Store) decide(ctx context.Context, p *pool, found string) (freed int64,
 	}
 	r, err := s.call(ctx, p, false, s.scripts.settle, 1, blob, letters, undecidedMs)
 	if err != nil {
+		p.mayReopen(err)
 		return 0, err
 	}
 	return toInt(r.rest[0]), nil
