@@ -92,7 +92,7 @@
 //     the event's first failure that did not count;
 //   - an outage or contention, when that is 15 minutes ago, the handler has
 //     finished 20 other events meanwhile, and one since the last failure; in any
-//     case after [Options.OutageLimit], 24 hours.
+//     case after [Options.OutageLimit], 7 days.
 //
 // A dead letter that comes of an outage has [ClassUnavailable].
 //

@@ -40,7 +40,8 @@ type Options struct {
 	// Default 15 min.
 	OutagePatience time.Duration
 	// OutageLimit is the same for an outage in which the handler finishes no other
-	// events. Default 24 h; at least OutagePatience.
+	// events. Default ReplayWindow: by then the broker forgets the event, and a
+	// dead letter keeps it. At least OutagePatience.
 	OutageLimit time.Duration
 	// Grace is how long a stop lets handlers run before it cancels their
 	// context. Default 30 s.
@@ -83,9 +84,9 @@ func (o *Options) withDefaults() Options {
 	setDefault(&out.Timeout, 30*time.Second)
 	setDefault(&out.MaxAttempts, 10)
 	setDefault(&out.OutagePatience, 15*time.Minute)
-	setDefault(&out.OutageLimit, max(24*time.Hour, out.OutagePatience))
 	setDefault(&out.Grace, 30*time.Second)
 	setDefault(&out.ReplayWindow, 7*24*time.Hour)
+	setDefault(&out.OutageLimit, max(out.ReplayWindow, out.OutagePatience))
 	setDefault(&out.LetterPoll, 5*time.Second)
 	if out.Retry == nil {
 		out.Retry = Exponential(100*time.Millisecond, time.Minute)

@@ -19,7 +19,7 @@ import (
 // Bad events fail at each attempt; good ones come one every so often, a number
 // of times, and succeed. No letter may come before a time, all must by another.
 func TestWhichFailuresCount(t *testing.T) {
-	const limit, late = 3 * time.Hour, 4 * time.Hour // in place of 24 h, which are many probes
+	const limit, late = 3 * time.Hour, 4 * time.Hour // in place of 7 days, which are many probes
 	statementTimeout := fmt.Errorf("update: %w", sqlState("57014"))
 	unavailable, contended := worker.Unavailable(errBroken), fmt.Errorf("commit: %w", sqlState("40001"))
 	for _, c := range []struct {
