@@ -115,9 +115,9 @@ func TestOutage_OfTheInboxForOneEvent_EndsInTheDeadLetters(t *testing.T) {
 	})
 }
 
-func TestOutage_WithoutWitnesses_IsBelievedForADay(t *testing.T) {
+func TestOutage_WithoutWitnesses_IsBelievedForAsLongAsTheBrokerKeepsTheEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, worker.Options{})
+		b := newBench(t, worker.Options{ReplayWindow: 24 * time.Hour})
 		must(t, worker.Handle(b.Worker, "h", topic, func(context.Context, worker.Event[order]) error { return errRefused }))
 		b.start(t)
 		b.sendKeys(0, 1)
@@ -127,7 +127,7 @@ func TestOutage_WithoutWitnesses_IsBelievedForADay(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if l := b.letters.get(); len(l) != 1 {
-			t.Error("no letter after a day")
+			t.Error("no letter after the replay window")
 		}
 	})
 }
