@@ -106,6 +106,9 @@ type failures struct {
 }
 
 func (f *failures) add(id string, err error) {
+	if err == nil {
+		return
+	}
 	if f.n++; f.n == 1 {
 		f.first = fmt.Errorf("order %s: %w", id, err)
 	}
@@ -128,19 +131,19 @@ func (r *reconciler) settleAll(ctx context.Context, page []Order, parked map[str
 		return err
 	}
 	for i := range page {
-		o := &page[i]
-		err := r.unpark(ctx, o, parked)
-		if err == nil {
-			err = r.settle(ctx, o, verdicts[i])
-		}
-		if err != nil {
-			failed.add(o.ID, err)
-		}
 		if ctx.Err() != nil {
 			break
 		}
+		failed.add(page[i].ID, r.visit(ctx, &page[i], verdicts[i], parked))
 	}
 	return nil
+}
+
+func (r *reconciler) visit(ctx context.Context, o *Order, verdict stock.Verdict, parked map[string]worker.StoredLetter) error {
+	if err := r.unpark(ctx, o, parked); err != nil {
+		return err
+	}
+	return r.settle(ctx, o, verdict)
 }
 
 // ask returns the ledger's verdicts. What it shows as held until later (its hold
