@@ -87,14 +87,16 @@ func (r *reconciler) round(ctx context.Context) error {
 				return err
 			}
 		}
+		r.after = Order{} // also where the page takes too long
+		if len(page) == overduePage {
+			r.after = page[len(page)-1]
+		}
 		if err := r.settleAll(ctx, page, parked, &failed); err != nil {
 			return err
 		}
 		if len(page) < overduePage {
-			r.after = Order{}
 			break
 		}
-		r.after = page[len(page)-1]
 	}
 	return failed.err()
 }
@@ -132,7 +134,7 @@ func (r *reconciler) settleAll(ctx context.Context, page []Order, parked map[str
 	}
 	for i := range page {
 		if ctx.Err() != nil {
-			break
+			return errors.Join(ctx.Err(), failed.err())
 		}
 		failed.add(page[i].ID, r.visit(ctx, &page[i], verdicts[i], parked))
 	}
