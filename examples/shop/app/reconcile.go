@@ -76,29 +76,55 @@ func (r *reconciler) Run(ctx context.Context) error {
 // cannot finish yet never keep it from the others.
 func (r *reconciler) round(ctx context.Context) error {
 	var parked map[string]worker.StoredLetter
-	var errs []error
+	var failed failures
 	for range overduePages {
 		page, err := r.checkout.orders.overdue(ctx, r.sku, time.Now().Add(-r.patience), r.after, overduePage)
 		if err != nil {
-			return errors.Join(append(errs, err)...)
+			return err
 		}
 		if len(page) > 0 && parked == nil {
 			if parked, err = r.readParked(ctx); err != nil {
 				return err
 			}
 		}
-		errs = append(errs, r.settleAll(ctx, page, parked))
+		r.after = Order{} // also where the page takes too long
+		if len(page) == overduePage {
+			r.after = page[len(page)-1]
+		}
+		if err := r.settleAll(ctx, page, parked, &failed); err != nil {
+			return err
+		}
 		if len(page) < overduePage {
-			r.after = Order{}
 			break
 		}
-		r.after = page[len(page)-1]
 	}
-	return errors.Join(errs...)
+	return failed.err()
+}
+
+// failures are counted, and the first is told: an outage fails them all alike.
+type failures struct {
+	n     int
+	first error
+}
+
+func (f *failures) add(id string, err error) {
+	if err == nil {
+		return
+	}
+	if f.n++; f.n == 1 {
+		f.first = fmt.Errorf("order %s: %w", id, err)
+	}
+}
+
+func (f *failures) err() error {
+	if f.n <= 1 {
+		return f.first
+	}
+	return fmt.Errorf("%d orders, the first: %w", f.n, f.first)
 }
 
 // settleAll asks the ledger about all orders at once and does what it says.
-func (r *reconciler) settleAll(ctx context.Context, page []Order, parked map[string]worker.StoredLetter) error {
+func (r *reconciler) settleAll(ctx context.Context, page []Order, parked map[string]worker.StoredLetter, failed *failures) error {
 	if len(page) == 0 {
 		return nil
 	}
@@ -106,21 +132,20 @@ func (r *reconciler) settleAll(ctx context.Context, page []Order, parked map[str
 	if err != nil {
 		return err
 	}
-	var errs []error
 	for i := range page {
-		o := &page[i]
-		err := r.unpark(ctx, o, parked)
-		if err == nil {
-			err = r.settle(ctx, o, verdicts[i])
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("order %s: %w", o.ID, err))
-		}
 		if ctx.Err() != nil {
-			break
+			return errors.Join(ctx.Err(), failed.err())
 		}
+		failed.add(page[i].ID, r.visit(ctx, &page[i], verdicts[i], parked))
 	}
-	return errors.Join(errs...)
+	return nil
+}
+
+func (r *reconciler) visit(ctx context.Context, o *Order, verdict stock.Verdict, parked map[string]worker.StoredLetter) error {
+	if err := r.unpark(ctx, o, parked); err != nil {
+		return err
+	}
+	return r.settle(ctx, o, verdict)
 }
 
 // ask returns the ledger's verdicts. What it shows as held until later (its hold
