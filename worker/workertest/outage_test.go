@@ -44,6 +44,7 @@ func newLine(t *testing.T, postgres *testenv.PostgresServer, server *testenv.Red
 		db: db, letters: make(chan worker.Letter, 1000),
 		redis: server.Client(t, func(o *redis.Options) {
 			o.DialTimeout, o.ReadTimeout, o.ContextTimeoutEnabled = 500*time.Millisecond, 500*time.Millisecond, true
+			o.MaxRetries, o.DialerRetries = -1, 1
 		}),
 	}
 }
