@@ -31,6 +31,10 @@ const (
 // over.
 var outageDelay = Exponential(100*time.Millisecond, 10*time.Second)
 
+// contentionDelay is the same where contention lasts: who is in the way goes on,
+// and an event that waits long finds the next one there.
+var contentionDelay = Exponential(100*time.Millisecond, time.Second)
+
 // watch is what the attempts of one handler tell of the servers behind it. It
 // decides which failures count, and holds events back while there is an outage:
 // probe.go has that part.
@@ -130,7 +134,11 @@ func (w *watch) leave(t *task, a answer) ruling {
 	t.excused++
 	w.hold(t)
 	r := ruling{excused: true, began: w.begins(t, now)}
-	if !w.narrow { // else the queue of probes is its wait
+	switch {
+	case w.narrow: // the queue of probes is its wait
+	case a == answerContention:
+		r.delay = contentionDelay(t.excused)
+	default:
 		r.delay = outageDelay(t.excused)
 	}
 	return r

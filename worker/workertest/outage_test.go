@@ -44,6 +44,7 @@ func newLine(t *testing.T, postgres *testenv.PostgresServer, server *testenv.Red
 		db: db, letters: make(chan worker.Letter, 1000),
 		redis: server.Client(t, func(o *redis.Options) {
 			o.DialTimeout, o.ReadTimeout, o.ContextTimeoutEnabled = 500*time.Millisecond, 500*time.Millisecond, true
+			o.MaxRetries, o.DialerRetries = -1, 1
 		}),
 	}
 }
@@ -71,17 +72,26 @@ func (l *line) start(t *testing.T, sub message.Subscriber, topic string) (stop f
 	t.Helper()
 	inbox, err := sqlinbox.New(l.db, "postgres", nil)
 	ok(t, err)
-	w, err := worker.New(sub, inbox, l, &worker.Options{
+	opts := worker.Options{
 		MaxAttempts: 3, Retry: func(int) time.Duration { return 50 * time.Millisecond },
 		Timeout: 10 * time.Second, Logger: slog.New(slog.NewTextHandler(l, nil)),
+	}
+	return l.run(t, sub, inbox, opts, func(w *worker.Worker) error {
+		return worker.HandleTx(w, "h", topic, func(ctx context.Context, tx *sql.Tx, e worker.Event[workertest.Job]) error {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO effects (event_id, n) VALUES ($1, $2)`, e.ID, e.Payload.N); err != nil {
+				return err
+			}
+			return l.redis.Set(ctx, topic+e.ID, e.Payload.N, 0).Err()
+		})
 	})
+}
+
+// run runs a worker whose dead letters are the line's.
+func (l *line) run(t *testing.T, sub message.Subscriber, inbox worker.Inbox, opts worker.Options, register func(w *worker.Worker) error) (stop func()) {
+	t.Helper()
+	w, err := worker.New(sub, inbox, l, &opts)
 	ok(t, err)
-	ok(t, worker.HandleTx(w, "h", topic, func(ctx context.Context, tx *sql.Tx, e worker.Event[workertest.Job]) error {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO effects (event_id, n) VALUES ($1, $2)`, e.ID, e.Payload.N); err != nil {
-			return err
-		}
-		return l.redis.Set(ctx, topic+e.ID, e.Payload.N, 0).Err()
-	}))
+	ok(t, register(w))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -100,11 +110,27 @@ func (l *line) start(t *testing.T, sub message.Subscriber, topic string) (stop f
 	return stop
 }
 
+// await waits until a query's answer is so high; a dead letter ends the test.
+func (l *line) await(t *testing.T, query string, want int) {
+	t.Helper()
+	patience := time.After(2 * time.Minute)
+	for n := 0; n < want; {
+		select {
+		case letter := <-l.letters:
+			t.Fatalf("dead letter of class %s: %s", letter.Class, letter.Err)
+		case <-patience:
+			t.Fatalf("%s: %d, want %d", query, n, want)
+		case <-time.After(20 * time.Millisecond): // another server: nothing wakes us
+		}
+		ok(t, l.db.QueryRowContext(t.Context(), query).Scan(&n))
+	}
+}
+
 // check waits for all events: each once, none buried.
 func (l *line) check(t *testing.T, topic string, events int) {
 	t.Helper()
 	began := time.Now()
-	await(t, l.db, events)
+	l.await(t, `SELECT COUNT(DISTINCT event_id) FROM effects`, events)
 	t.Logf("all %d events are finished %v after the servers were back", events, time.Since(began).Round(time.Millisecond))
 	once(t, l.db, events)
 	for n := range events {
@@ -112,10 +138,8 @@ func (l *line) check(t *testing.T, topic string, events int) {
 			t.Errorf("event %d: %v", n, err)
 		}
 	}
-	select {
-	case letter := <-l.letters:
-		t.Errorf("dead letter of class %s: %s", letter.Class, letter.Err)
-	default:
+	if len(l.letters) > 0 {
+		t.Errorf("%d dead letters", len(l.letters))
 	}
 }
 
