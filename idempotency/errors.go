@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/firstcome/firstcome/internal/outage"
 )
 
 // What an attempt may hear instead of a claim or a result. None of them means
@@ -29,7 +31,7 @@ var (
 	ErrNotSeen = errors.New("idempotency: key was not seen before")
 	// ErrUnavailable says that the store did not answer in time or failed. It
 	// wraps the cause.
-	ErrUnavailable = errors.New("idempotency: store unavailable")
+	ErrUnavailable = outage.New("idempotency: store unavailable")
 	// ErrInvalid says that an argument is out of bounds; nothing was sent.
 	ErrInvalid = errors.New("idempotency: invalid argument")
 )

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/firstcome/firstcome/internal/outage"
 )
 
 // Limit is a quota of events over time. Limits are compared by value; they may
@@ -32,7 +34,7 @@ var ErrInvalid = errors.New("ratelimit: invalid argument")
 
 // ErrUnavailable says that the store did not answer in time or failed. It
 // wraps the cause. The take may have been charged.
-var ErrUnavailable = errors.New("ratelimit: store unavailable")
+var ErrUnavailable = outage.New("ratelimit: store unavailable")
 
 const (
 	maxBurst  = 1 << 31

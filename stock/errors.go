@@ -4,12 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/firstcome/firstcome/internal/outage"
 )
 
 // A call ends in one of three ways: done, not done, or unknown. Every error
 // below but [ErrUnknown] says that nothing was changed by this call. After any
 // error that is none of them (a network error, an ended context) the outcome
 // is unknown as well: repeat the call with the same [ID], or ask [Store.Lookup].
+//
+// ErrUnknown, ErrFenced, ErrBusy and ErrJournalFull are outages: a worker counts
+// no attempt for them.
 var (
 	// ErrSoldOut is final: every unit is sold.
 	ErrSoldOut = errors.New("stock: sold out")
@@ -30,7 +35,7 @@ var (
 	// ErrFenced says that Redis and the ledger do not agree on the pool's
 	// history (Redis lost writes, or a stale replica answers). Nothing is sold
 	// until the pool is rebuilt. Try again later.
-	ErrFenced = errors.New("stock: pool is fenced until it is rebuilt")
+	ErrFenced = outage.New("stock: pool is fenced until it is rebuilt")
 	// ErrMismatch says that the ID was used before with other content. The
 	// error is a [*MismatchError], which names the field.
 	ErrMismatch = errors.New("stock: reservation ID was used with other content")
@@ -59,12 +64,12 @@ var (
 	ErrNotConfirmed = errors.New("stock: not confirmed")
 	// ErrJournalFull says that unrelayed events have reached their bound, so
 	// no new reservation is taken.
-	ErrJournalFull = errors.New("stock: journal is full")
+	ErrJournalFull = outage.New("stock: journal is full")
 	// ErrBusy says that too many calls wait already. Nothing was sent.
-	ErrBusy = errors.New("stock: too many calls waiting")
+	ErrBusy = outage.New("stock: too many calls waiting")
 	// ErrUnknown says that the call was sent and its outcome is not known. The
 	// same ID may be tried again.
-	ErrUnknown = errors.New("stock: outcome unknown")
+	ErrUnknown = outage.New("stock: outcome unknown")
 	// ErrInvalid says that the request is malformed; nothing was sent.
 	ErrInvalid = errors.New("stock: invalid request")
 	// ErrPoolExists says that the pool was opened before with other settings.
