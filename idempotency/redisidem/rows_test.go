@@ -40,3 +40,8 @@ func TestDistance_AClaimIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	faultrows.Distance(t, claims)
 }
+
+func TestHiccup_FailsNoClaim(t *testing.T) {
+	t.Parallel()
+	faultrows.Hiccup(t, claims)
+}

@@ -41,3 +41,8 @@ func TestDistance_ADecisionIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	faultrows.Distance(t, decisions)
 }
+
+func TestHiccup_FailsNoDecision(t *testing.T) {
+	t.Parallel()
+	faultrows.Hiccup(t, decisions)
+}

@@ -104,3 +104,8 @@ func TestAFrozenNodeHarmsNoStepOfAPoolElsewhere(t *testing.T) {
 		t.Errorf("%d of %d steps failed", toll.Failed, toll.Calls)
 	}
 }
+
+func TestAHiccupFailsNoReservation(t *testing.T) {
+	t.Parallel()
+	faultrows.Hiccup(t, reservations)
+}

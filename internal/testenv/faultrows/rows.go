@@ -56,6 +56,25 @@ func StaleConnections(t *testing.T, ours Subject) {
 	}
 }
 
+// Hiccup has the server stand still for half a second, as one does that forks or
+// runs a slow command: nobody who waits longer than that may notice but by the
+// wait.
+func Hiccup(t *testing.T, ours Subject) {
+	server := testenv.NewRedis(t)
+	ourCall, plainCall := ours(t, server.Client(t)), Plain(t, server.Client(t))
+	warm(t, ourCall)
+	warm(t, plainCall)
+	time.AfterFunc(500*time.Millisecond, func() {
+		server.Stop()
+		time.Sleep(500 * time.Millisecond)
+		server.Cont()
+	})
+	o, p := both(t, Load{Rate: 200, Long: 1500 * time.Millisecond, Patience: 5 * time.Second}, ourCall, plainCall)
+	if o.Failed > p.Failed {
+		t.Errorf("%d of %d calls failed, want %d", o.Failed, o.Calls, p.Failed)
+	}
+}
+
 // pooled is how many connections stand idle before a row begins.
 const pooled = 10
 
@@ -76,15 +95,15 @@ func onOneServer(t *testing.T, ours Subject, fault func(*faulty.Dialer)) (o, p T
 	plainCall, plainDialer := side(Plain)
 	fault(ourDialer)
 	fault(plainDialer)
-	return both(t, ourCall, plainCall)
+	return both(t, steady, ourCall, plainCall)
 }
 
-// both puts the load on both sides at once, and logs what became of it.
-func both(t *testing.T, ours, plain Call) (o, p Toll) {
+// both puts a load on both sides at once, and logs what became of it.
+func both(t *testing.T, load Load, ours, plain Call) (o, p Toll) {
 	t.Helper()
 	var all sync.WaitGroup
-	all.Go(func() { o = steady.Run(t.Context(), ours) })
-	all.Go(func() { p = steady.Run(t.Context(), plain) })
+	all.Go(func() { o = load.Run(t.Context(), ours) })
+	all.Go(func() { p = load.Run(t.Context(), plain) })
 	all.Wait()
 	t.Logf("ours:  %v", o)
 	t.Logf("plain: %v", p)
@@ -128,7 +147,7 @@ func FrozenNode(t *testing.T, ours Subject) {
 	}
 	ourCall, plainCall := side(ours), side(Plain)
 	cluster.Nodes()[0].Stop()
-	o, p := both(t, ourCall, plainCall)
+	o, p := both(t, steady, ourCall, plainCall)
 	cluster.Nodes()[0].Cont()
 	if least := p.OK() * 8 / 10; o.OK() < least {
 		t.Errorf("%d of %d calls succeeded, want %d at least", o.OK(), o.Calls, least)
