@@ -109,3 +109,29 @@ func TestAHiccupFailsNoReservation(t *testing.T) {
 	t.Parallel()
 	faultrows.Hiccup(t, reservations)
 }
+
+// The server's refusals are answers: no number of them tells that it is away.
+func TestAPoolThatCannotBeReadKeepsNoOtherFromSelling(t *testing.T) {
+	t.Parallel()
+	client := testenv.NewRedis(t).Client(t)
+	pools := threePools(t, client)
+	broken, well := pools[0], pools[1]
+	for _, key := range broken.keys() {
+		client.Del(t.Context(), key)
+		if err := client.Set(t.Context(), key, "no pool", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 100 {
+		if _, err := broken.store.Reserve(t.Context(), broken.ask(name(i))); err == nil {
+			t.Fatal("a pool of other bytes sells")
+		}
+		well.hold(name(i))
+	}
+	for i := range 20 {
+		_, _ = broken.store.Reserve(t.Context(), broken.ask(name(i)))
+	}
+	for i := range 20 {
+		well.hold(name(1000 + i))
+	}
+}
