@@ -32,6 +32,7 @@ const (
 // that grows.
 type crowd struct {
 	url    string
+	click  time.Duration
 	client *http.Client
 	orders atomic.Int64 // answered with 201
 	next   atomic.Int64
@@ -45,7 +46,7 @@ func (c *crowd) fill(ctx context.Context) {
 	for range crowdSize {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				rest(ctx, clickTime)
+				rest(ctx, c.click)
 				c.buy(ctx, fmt.Sprint("buyer-", c.next.Add(1)))
 			}
 		})
@@ -65,6 +66,9 @@ func (c *crowd) buy(ctx context.Context, buyer string) {
 
 // rest pauses for a half to the whole of d, or until ctx ends.
 func rest(ctx context.Context, d time.Duration) {
+	if d == 0 {
+		return
+	}
 	select {
 	case <-time.After(d/2 + rand.N(d/2)):
 	case <-ctx.Done():
@@ -114,17 +118,20 @@ func lastThree(counts []int64) (mean int64) {
 	return mean / 3
 }
 
-// stallTime is how long a server stands still: FIRSTCOME_STALL, or 5 s.
-func stallTime(t *testing.T) time.Duration {
+// stallOf is how long a server stands still and how long a buyer takes to click:
+// 5 s and clickTime, or FIRSTCOME_STALL ("10s") and no time at all, which wants a
+// machine with nothing else to do.
+func stallOf(t *testing.T) (long, click time.Duration) {
 	t.Helper()
-	if text := os.Getenv("FIRSTCOME_STALL"); text != "" {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
+	text := os.Getenv("FIRSTCOME_STALL")
+	if text == "" {
+		return 5 * time.Second, clickTime
 	}
-	return 5 * time.Second
+	long, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return long, 0
 }
 
 func TestAfterAServerStoodStillUnderAFullCrowdGoodputIsBackByItself(t *testing.T) {
@@ -133,7 +140,8 @@ func TestAfterAServerStoodStillUnderAFullCrowdGoodputIsBackByItself(t *testing.T
 		c.Redis, c.DB, c.Stock, c.Hold = redis.URL(), db.NewDatabase(t), 1_000_000, time.Hour
 	})
 	ctx, stop := context.WithCancel(t.Context())
-	c := &crowd{url: s.URL()}
+	long, click := stallOf(t)
+	c := &crowd{url: s.URL(), click: click}
 	var all sync.WaitGroup
 	all.Go(func() { c.fill(ctx) })
 	defer all.Wait()
@@ -146,7 +154,7 @@ func TestAfterAServerStoodStillUnderAFullCrowdGoodputIsBackByItself(t *testing.T
 	}
 	for name, server := range map[string]testenv.Server{"Redis": redis, "PostgreSQL": db} {
 		server.Stop()
-		during := c.seconds(int(stallTime(t)/time.Second), math.MaxInt64)
+		during := c.seconds(int(long/time.Second), math.MaxInt64)
 		server.Cont()
 		after := c.seconds(10, usual*9/10)
 		t.Logf("orders a second: %d before, %v while %s stood still, then %v", usual, during, name, after)
