@@ -208,7 +208,7 @@ func (l *leg) end() {
 	l.over = true
 }
 
-// expire ends what is over. It is called by one goroutine at a time.
+// expire ends what is over.
 func (t *trip) expire(now time.Time) {
 	t.mu.Lock()
 	try := t.try

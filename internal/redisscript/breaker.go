@@ -22,11 +22,11 @@ var ErrAway = outage.New("redisscript: the server does not answer")
 
 const (
 	failuresToOpen = 3                      // in a row, with no answer since any of them left
-	firstPause     = 50 * time.Millisecond  // before the first probe; each later one is twice as long,
-	longestPause   = time.Second            // up to this, and each is drawn from half to one and a half times
-	firstProbe     = 250 * time.Millisecond // bounds the first probe; each later one has twice as long,
+	firstPause     = 50 * time.Millisecond  // before the first probes; each later pause is twice as long,
+	longestPause   = 500 * time.Millisecond // up to this, and drawn from half to one and a half times of it
+	firstProbe     = 250 * time.Millisecond // bounds the first probes; later ones have twice as long,
 	longestProbe   = time.Second            // up to this
-	firstProbes    = 2                      // at once: connections may be dead one by one, so each round asks twice as many,
+	firstProbes    = 4                      // at once, and twice as many each time,
 	mostProbes     = 8                      // up to this
 	probesFor      = 30 * time.Second       // after the last call; then the next call is the probe
 )
@@ -34,39 +34,47 @@ const (
 // breaker keeps calls from a server that is away. What counts is that nothing
 // comes back: a failure that left before the last answer came says nothing, so
 // a few dead connections among living ones, or a slow server, open nothing.
+//
+// From the first failure on it probes, several at once: where it was a dead
+// connection that failed, its idle neighbours may be dead as well, and a probe
+// that meets one has the client drop it before a call does.
 type breaker struct {
-	name     string
-	spell    atomic.Pointer[spell] // nil while the server is there
-	answer   atomic.Int64          // when the last answer came, on the monotonic clock
-	failures atomic.Int32
-	probing  atomic.Int32 // probes that are out
+	name    string
+	born    time.Time             // instants count from here, on the monotonic clock
+	spell   atomic.Pointer[spell] // nil while the server is there
+	answer  atomic.Int64          // the instant of the last answer
+	probing atomic.Int32          // probes that are out
 
 	mu sync.Mutex
 }
 
-// spell is one time for which a server is away.
+// spell is a time in which a server does not answer.
 type spell struct {
 	began time.Time
-	err   error
-	log   *slog.Logger
 
-	called atomic.Int64 // when somebody last asked
-	idle   atomic.Bool  // nobody probes: the next call goes through, and is the probe
+	refusing atomic.Pointer[error] // what calls are told; nil: they are sent
+	called   atomic.Int64          // the instant when somebody last asked
+	idle     atomic.Bool           // nobody probes: the next call goes through, and is the probe
 
-	// These belong to the probe that is planned or under way.
+	failures int          // guarded by breaker.mu
+	log      *slog.Logger // set with refusing
+
+	// These belong to the probes that are planned or under way.
 	probe func(context.Context) error
 	pause time.Duration
 	limit time.Duration
 	crew  int
 }
 
-var (
-	born    = time.Now()
-	away, _ = otel.Meter("github.com/firstcome/firstcome/internal/redisscript").Int64UpDownCounter("firstcome.redis.away",
-		metric.WithDescription("Redis servers that do not answer, as this process sees it: their calls are refused at once."))
-)
+var away, _ = otel.Meter("github.com/firstcome/firstcome/internal/redisscript").Int64UpDownCounter("firstcome.redis.away",
+	metric.WithDescription("Redis servers that do not answer, as this process sees it: their calls are refused at once."))
 
-func instant(t time.Time) int64 { return int64(t.Sub(born)) }
+func (b *breaker) init(name string) {
+	b.name, b.born = name, time.Now()
+	b.answer.Store(-1)
+}
+
+func (b *breaker) instant(t time.Time) int64 { return int64(t.Sub(b.born)) }
 
 // refuse returns why nothing shall be sent now, nil if it may.
 func (b *breaker) refuse() error {
@@ -74,51 +82,57 @@ func (b *breaker) refuse() error {
 	if s == nil {
 		return nil
 	}
-	s.called.Store(instant(time.Now()))
-	if s.idle.Load() {
-		return nil
+	s.called.Store(b.instant(time.Now()))
+	if err := s.refusing.Load(); err != nil && !s.idle.Load() {
+		return *err
 	}
-	return s.err
+	return nil
 }
 
 // answered notes that the server has answered.
 func (b *breaker) answered(now time.Time) {
-	b.answer.Store(instant(now))
-	if b.failures.Load() != 0 {
-		b.failures.Store(0)
+	b.answer.Store(b.instant(now))
+	s := b.spell.Load()
+	if s == nil {
+		return
 	}
-	if s := b.spell.Load(); s != nil && b.spell.CompareAndSwap(s, nil) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.spell.CompareAndSwap(s, nil) && s.refusing.Load() != nil {
 		away.Add(context.Background(), -1)
 		s.log.Info("redis answers again", "node", b.name, "away_for", now.Sub(s.began))
 	}
 }
 
-// failed notes that what left then was not answered, and plans a probe where
-// that was once too often. probe asks the server the least there is.
+// failed notes that what left then was not answered. probe asks the server the
+// least there is.
 func (b *breaker) failed(left time.Time, cause error, log *slog.Logger, probe func(context.Context) error) {
-	if b.answer.Load() >= instant(left) {
-		return
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if s := b.spell.Load(); s != nil {
-		if s.idle.CompareAndSwap(true, false) {
-			s.begin(probe)
-			b.plan(s)
-		}
-		return
-	}
-	if b.failures.Add(1) < failuresToOpen {
+	if b.answer.Load() >= b.instant(left) {
 		return
 	}
 	now := time.Now()
-	s := &spell{began: now, err: fmt.Errorf("%w: %w", ErrAway, cause), log: log}
-	s.begin(probe)
-	s.called.Store(instant(now))
-	b.spell.Store(s)
+	s := b.spell.Load()
+	if s == nil {
+		s = &spell{began: now}
+		s.called.Store(b.instant(now))
+		s.begin(probe)
+		b.spell.Store(s)
+		b.plan(s)
+	} else if s.idle.CompareAndSwap(true, false) {
+		s.begin(probe)
+		b.plan(s)
+	}
+	s.failures++
+	if s.failures < failuresToOpen || s.refusing.Load() != nil {
+		return
+	}
+	s.log = log
+	err := fmt.Errorf("%w: %w", ErrAway, cause)
+	s.refusing.Store(&err)
 	away.Add(context.Background(), 1)
 	log.Warn("redis does not answer; calls are refused until it does", "node", b.name, "error", cause)
-	b.plan(s)
 }
 
 func (s *spell) begin(probe func(context.Context) error) {
@@ -138,7 +152,7 @@ func (b *breaker) look(s *spell) {
 	if b.spell.Load() != s {
 		return
 	}
-	if instant(time.Now())-s.called.Load() > int64(probesFor) {
+	if b.instant(time.Now())-s.called.Load() > int64(probesFor) {
 		s.probe = nil // it holds the client
 		s.idle.Store(true)
 		return

@@ -20,7 +20,8 @@ type node struct {
 }
 
 func newNode(name string, connections int) *node {
-	n := &node{breaker: breaker{name: name}}
+	n := &node{}
+	n.init(name)
 	n.link = coalesce.NewLink(connections, n.refuse)
 	return n
 }
