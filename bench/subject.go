@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"strconv"
 	"time"
 
@@ -102,8 +101,8 @@ func ourClaim(_ context.Context, a *arena) (call, func(), error) {
 	store, err := redisidem.New(client, &redisidem.Options{Prefix: a.prefix})
 	return func(ctx context.Context, i int) error {
 		req := idempotency.ClaimRequest{Terms: idempotency.Terms{Lease: time.Minute, Retention: time.Minute}}
-		binary.LittleEndian.PutUint64(req.ID[:], uint64(i))
-		binary.LittleEndian.PutUint64(req.Token[:], uint64(i)+1)
+		strconv.AppendInt(req.ID[:0], int64(i), 36) // in place: 13 characters at most
+		strconv.AppendInt(req.Token[:0], int64(i), 36)
 		_, err := store.Claim(ctx, req)
 		return err
 	}, func() { _ = client.Close() }, err
