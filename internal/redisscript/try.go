@@ -18,6 +18,8 @@ import (
 // A connection may be dead without anybody knowing, so no try takes a flight's
 // whole time.
 const (
+	defaultTimeout = 5 * time.Second
+
 	mostTries  = 3
 	firstTry   = time.Second            // bounds a try, or twice the slowest answer of late, up to
 	longestTry = 2 * time.Second        // this
@@ -48,6 +50,9 @@ func (r *Runner) tries(ctx context.Context, n *node, keys []string, once func(ct
 		}
 		a := &attempt{r: r, n: n, keys: keys, left: time.Now()}
 		try, finish, flown := coalesce.Try(ctx, n.tryTime(), n.patience(), a.silent)
+		if !flown {
+			try, finish = r.alone(ctx, a)
+		}
 		err := once(try)
 		finish()
 		if !a.settled(err) || !flown || i+1 >= r.most || ctx.Err() != nil {
@@ -56,6 +61,13 @@ func (r *Runner) tries(ctx context.Context, n *node, keys []string, once func(ct
 		last = err
 		time.Sleep(rand.N(jitter))
 	}
+}
+
+// alone is the time of a call that is no flight's: there is one try, for all of it.
+func (r *Runner) alone(ctx context.Context, a *attempt) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(ctx, max(r.opts.Timeout, defaultTimeout))
+	watch := time.AfterFunc(a.n.patience(), a.silent)
+	return ctx, func() { watch.Stop(); cancel() }
 }
 
 func (n *node) tryTime() time.Duration {
