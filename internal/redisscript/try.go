@@ -49,12 +49,14 @@ func (r *Runner) tries(ctx context.Context, n *node, keys []string, once func(ct
 			return last
 		}
 		a := &attempt{r: r, n: n, keys: keys, left: time.Now()}
-		try, finish, flown := coalesce.Try(ctx, n.tryTime(), n.patience(), a.silent)
-		if !flown {
-			try, finish = r.alone(ctx, a)
+		try, flown := coalesce.Try(ctx, n.tryTime(), n.patience(), a)
+		var err error
+		if flown {
+			err = once(try)
+			coalesce.Finish(ctx)
+		} else {
+			err = r.alone(ctx, a, once)
 		}
-		err := once(try)
-		finish()
 		if !a.settled(err) || !flown || i+1 >= r.most || ctx.Err() != nil {
 			return err
 		}
@@ -63,11 +65,12 @@ func (r *Runner) tries(ctx context.Context, n *node, keys []string, once func(ct
 	}
 }
 
-// alone is the time of a call that is no flight's: there is one try, for all of it.
-func (r *Runner) alone(ctx context.Context, a *attempt) (context.Context, func()) {
+// alone makes the one try of a call that is no flight's.
+func (r *Runner) alone(ctx context.Context, a *attempt, once func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, max(r.opts.Timeout, defaultTimeout))
-	watch := time.AfterFunc(a.n.patience(), a.silent)
-	return ctx, func() { watch.Stop(); cancel() }
+	defer cancel()
+	defer time.AfterFunc(a.n.patience(), a.Silent).Stop()
+	return once(ctx)
 }
 
 func (n *node) tryTime() time.Duration {
@@ -94,8 +97,8 @@ func (a *attempt) settled(err error) (again bool) {
 	return false
 }
 
-// silent is called while the try is out and nothing has come back.
-func (a *attempt) silent() { a.failed(errSilent) }
+// Silent is called while the try is out and nothing has come back.
+func (a *attempt) Silent() { a.failed(errSilent) }
 
 var errSilent = outage.New("no answer in time")
 
