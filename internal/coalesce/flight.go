@@ -155,6 +155,8 @@ type trip struct {
 	left time.Time
 	leg
 
+	first leg // of its tries
+
 	mu  sync.Mutex
 	try *leg // the one that is under way, if any
 }
@@ -190,7 +192,7 @@ func (l *leg) Done() <-chan struct{} {
 type leg struct {
 	deadline time.Time
 
-	silent  func()    // called once, when it lasts until then, if not nil
+	silent  Silent    // told once, when it lasts until then
 	suspect time.Time // then
 
 	mu   sync.Mutex
@@ -212,13 +214,13 @@ func (l *leg) end() {
 func (t *trip) expire(now time.Time) {
 	t.mu.Lock()
 	try := t.try
-	var silent func()
+	var silent Silent
 	if try != nil && try.silent != nil && !now.Before(try.suspect) {
 		silent, try.silent = try.silent, nil
 	}
 	t.mu.Unlock()
 	if silent != nil {
-		silent()
+		silent.Silent()
 	}
 	if try != nil && !now.Before(try.deadline) {
 		try.end()
@@ -228,28 +230,38 @@ func (t *trip) expire(now time.Time) {
 	}
 }
 
+// Silent hears that a try is out for suspiciously long.
+type Silent interface{ Silent() }
+
 // Try is a part of a flight's time: a context that ends after limit at the
-// latest, until finish is called. Where it is not back after the time suspect,
-// silent is called once. A flight has one try at a time. ok is false, and the
-// context the same, where ctx is not a flight's.
-func Try(ctx context.Context, limit, suspect time.Duration, silent func()) (try context.Context, finish func(), ok bool) {
+// latest, until [Finish]. Where that has not been after the time suspect, silent
+// is told, once. A flight has one try at a time. ok is false, and the context the
+// same, where ctx is not a flight's.
+func Try(ctx context.Context, limit, suspect time.Duration, silent Silent) (try context.Context, ok bool) {
 	t, ok := ctx.(*trip)
 	if !ok {
-		return ctx, func() {}, false
+		return ctx, false
+	}
+	l := &t.first
+	if !l.deadline.IsZero() { // that was another try, whose context the client may still hold
+		l = new(leg)
 	}
 	now := time.Now()
-	l := &leg{deadline: now.Add(limit), suspect: now.Add(suspect), silent: silent}
+	l.deadline, l.suspect, l.silent = now.Add(limit), now.Add(suspect), silent
 	if t.deadline.Before(l.deadline) {
 		l.deadline = t.deadline
 	}
 	t.mu.Lock()
 	t.try = l
 	t.mu.Unlock()
-	return l, t.finish, true
+	return l, true
 }
 
-func (t *trip) finish() {
-	t.mu.Lock()
-	t.try = nil
-	t.mu.Unlock()
+// Finish ends the try of a flight. ctx is the flight's.
+func Finish(ctx context.Context) {
+	if t, ok := ctx.(*trip); ok {
+		t.mu.Lock()
+		t.try = nil
+		t.mu.Unlock()
+	}
 }

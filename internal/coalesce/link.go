@@ -12,7 +12,9 @@ const (
 	most     = 8                      // flights at once where it is longer
 	patience = 10 * time.Millisecond  // no flight is stalled before
 	beat     = 5 * time.Millisecond   // how often flights that are out are looked at
-	recent   = 16                     // trips that count
+	recent   = 16                     // trips that count for the median,
+	lately   = 64                     // and for the distance
+	enough   = 4                      // that say a server is not near: the first ones connect and load scripts
 
 	// A trip of few calls shows the distance. One of many shows the server's work
 	// too, of which each call has no more than this.
@@ -37,8 +39,9 @@ type Link struct {
 	round uint64    // which watch looks at them
 	until time.Time // when it has certainly looked, if it still lives
 
-	trips, distances [recent]time.Duration
-	seen, measured   int
+	trips          [recent]time.Duration
+	distances      [lately]time.Duration
+	seen, measured int
 }
 
 // watched is a flight of any batcher.
@@ -191,11 +194,14 @@ func (l *Link) arrive(f watched, took time.Duration, calls int, good, stalled bo
 			took = max(took, near) // it may be work all the same
 		}
 	}
-	l.distances[l.measured%recent] = took
+	l.distances[l.measured%lately] = took
 	l.measured++
-	far := isFar
-	if slices.Min(l.distances[:min(l.measured, recent)]) < near {
-		far = isNear
+	far := isNear
+	if slices.Min(l.distances[:min(l.measured, lately)]) >= near {
+		if l.measured < enough {
+			return
+		}
+		far = isFar
 	}
 	if l.far.Load() != far {
 		l.far.Store(far)

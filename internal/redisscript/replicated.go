@@ -122,7 +122,7 @@ func (c *replicated) try(ctx context.Context) (reply any, acks int, again bool, 
 	a := &attempt{r: c.r, n: n, keys: c.keys, left: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, n.tryTime()+c.wait)
 	defer cancel()
-	defer time.AfterFunc(n.patience()+c.wait, a.silent).Stop()
+	defer time.AfterFunc(n.patience()+c.wait, a.Silent).Stop()
 	master, err := c.r.master(ctx, c.keys[0])
 	if err == nil {
 		reply, acks, err = c.once(ctx, master)

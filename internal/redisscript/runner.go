@@ -18,7 +18,8 @@ import (
 
 // Options tunes a [Runner]; zero fields take the defaults.
 type Options struct {
-	// Timeout bounds the trips of [Runner.Run]; default 5 s.
+	// Timeout bounds the trips of [Runner.Run]; default 5 s. A call of
+	// [Runner.RunNow] that is no flight's has as much, and never less than 5 s.
 	Timeout time.Duration
 	// MaxQueue is how many calls of [Runner.Run] wait for one server; default
 	// 65,536.

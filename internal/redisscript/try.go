@@ -18,6 +18,8 @@ import (
 // A connection may be dead without anybody knowing, so no try takes a flight's
 // whole time.
 const (
+	defaultTimeout = 5 * time.Second
+
 	mostTries  = 3
 	firstTry   = time.Second            // bounds a try, or twice the slowest answer of late, up to
 	longestTry = 2 * time.Second        // this
@@ -47,15 +49,28 @@ func (r *Runner) tries(ctx context.Context, n *node, keys []string, once func(ct
 			return last
 		}
 		a := &attempt{r: r, n: n, keys: keys, left: time.Now()}
-		try, finish, flown := coalesce.Try(ctx, n.tryTime(), n.patience(), a.silent)
-		err := once(try)
-		finish()
+		try, flown := coalesce.Try(ctx, n.tryTime(), n.patience(), a)
+		var err error
+		if flown {
+			err = once(try)
+			coalesce.Finish(ctx)
+		} else {
+			err = r.alone(ctx, a, once)
+		}
 		if !a.settled(err) || !flown || i+1 >= r.most || ctx.Err() != nil {
 			return err
 		}
 		last = err
 		time.Sleep(rand.N(jitter))
 	}
+}
+
+// alone makes the one try of a call that is no flight's.
+func (r *Runner) alone(ctx context.Context, a *attempt, once func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, max(r.opts.Timeout, defaultTimeout))
+	defer cancel()
+	defer time.AfterFunc(a.n.patience(), a.Silent).Stop()
+	return once(ctx)
 }
 
 func (n *node) tryTime() time.Duration {
@@ -82,8 +97,8 @@ func (a *attempt) settled(err error) (again bool) {
 	return false
 }
 
-// silent is called while the try is out and nothing has come back.
-func (a *attempt) silent() { a.failed(errSilent) }
+// Silent is called while the try is out and nothing has come back.
+func (a *attempt) Silent() { a.failed(errSilent) }
 
 var errSilent = outage.New("no answer in time")
 
