@@ -154,6 +154,10 @@ func FrozenNode(t *testing.T, ours Subject) {
 	}
 }
 
+// eight callers are the few of whom each wants an answer as fast as if it were
+// alone.
+const eight = 8
+
 // Distance puts 5 ms of round trip between the client and the server, and lets
 // eight callers call one after the other.
 func Distance(t *testing.T, ours Subject) {
@@ -163,13 +167,21 @@ func Distance(t *testing.T, ours Subject) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = proxy.Close() })
-	side := func(subject Subject) Toll {
+	side := func(subject Subject) Call {
 		call := subject(t, server.Client(t, func(o *redis.Options) { o.Addr = proxy.Addr() }))
 		warm(t, call)
-		Loop(t.Context(), 8, 300*time.Millisecond, call) // until the distance is known
-		return Loop(t.Context(), 8, 700*time.Millisecond, func(ctx context.Context, i int) error { return call(ctx, i+1_000_000) })
+		Loop(t.Context(), eight, 300*time.Millisecond, call) // until the distance is known
+		return call
 	}
-	o, p := side(ours), side(Plain)
+	ourCall, plainCall := side(ours), side(Plain)
+	var o, p Toll
+	for round := range 3 { // the better of them, since the machine has other work
+		at := func(call Call) Call {
+			return func(ctx context.Context, i int) error { return call(ctx, i+(round+1)*1_000_000) }
+		}
+		o = better(o, Loop(t.Context(), eight, 250*time.Millisecond, at(ourCall)))
+		p = better(p, Loop(t.Context(), eight, 250*time.Millisecond, at(plainCall)))
+	}
 	t.Logf("ours:  %v", o)
 	t.Logf("plain: %v", p)
 	if o.Failed+p.Failed > 0 {
@@ -178,4 +190,12 @@ func Distance(t *testing.T, ours Subject) {
 	if most := p.Median * 3 / 2; o.Median > most {
 		t.Errorf("the median call took %v, want %v at most", o.Median, most)
 	}
+}
+
+// better is the one with the smaller median; failures count in any case.
+func better(a, b Toll) Toll {
+	if a.Calls == 0 || b.Failed > a.Failed || b.Failed == a.Failed && b.Median < a.Median {
+		return b
+	}
+	return a
 }
