@@ -110,9 +110,9 @@ func TestLargeBatchesOnANearServerDoNotMakeItFar(t *testing.T) {
 		for range 20 {
 			one(t, b, 1)
 		}
-		s.trip = always(1500 * time.Microsecond) // 500 calls are as much work
-		for range 20 {
-			if n := s.flights(func() { crowd(t, b, 501) }); n != 1 {
+		s.trip = always(600 * time.Microsecond) // 100 calls are as much work
+		for range 36 { // more flights than count for the distance
+			if n := s.flights(func() { crowd(t, b, 101) }); n != 1 {
 				t.Fatalf("%d flights at once, want 1", n)
 			}
 		}

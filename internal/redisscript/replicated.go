@@ -181,6 +181,18 @@ func CanReplicate(client redis.UniversalClient) bool {
 	}
 }
 
+// CanWait reports whether a client listens for longer than wait.
+func CanWait(client redis.UniversalClient, wait time.Duration) bool {
+	limit := time.Duration(-1) // none
+	switch c := client.(type) {
+	case *redis.Client:
+		limit = c.Options().ReadTimeout
+	case *redis.ClusterClient:
+		limit = c.Options().ReadTimeout
+	}
+	return limit <= 0 || limit > wait
+}
+
 // master returns the client of the server that owns the key.
 func (r *Runner) master(ctx context.Context, key string) (*redis.Client, error) {
 	switch c := r.client.(type) {

@@ -166,6 +166,9 @@ func New(client redis.UniversalClient, ledger stock.Ledger, journal Journal, opt
 	if o.Replicas > 0 && !redisscript.CanReplicate(client) {
 		return nil, errors.New("redisstock: Options.Replicas needs a *redis.Client or a *redis.ClusterClient")
 	}
+	if o.Replicas > 0 && !redisscript.CanWait(client, o.ReplicaWait) {
+		return nil, fmt.Errorf("redisstock: Options.ReplicaWait is %v, not less than the client's ReadTimeout", o.ReplicaWait)
+	}
 	if o.AutoRebuild && ledger == nil {
 		return nil, errors.New("redisstock: Options.AutoRebuild needs a ledger to rebuild from")
 	}
