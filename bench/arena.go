@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,10 +48,42 @@ func (a *arena) client() *redis.Client {
 // sweep removes the keys of a turn, now and not in the background, where it
 // would burden the next turn.
 func (a *arena) sweep(ctx context.Context) {
-	scan := a.admin.Scan(ctx, 0, a.prefix+"*", 1000).Iterator()
-	for scan.Next(ctx) {
-		_ = a.admin.Del(ctx, scan.Val()).Err()
+	for cursor := uint64(0); ; {
+		keys, next, err := a.admin.Scan(ctx, cursor, a.prefix+"*", 1000).Result()
+		if err != nil {
+			return
+		}
+		if len(keys) > 0 {
+			_ = a.admin.Del(ctx, keys...).Err()
+		}
+		if cursor = next; cursor == 0 {
+			return
+		}
 	}
+}
+
+// behind is the same arena as clients see it at another address.
+func (a *arena) behind(addr string) *arena {
+	there, options := *a, *a.options
+	options.Addr = addr
+	there.options = &options
+	return &there
+}
+
+// ping is the median time of a PING.
+func (a *arena) ping(ctx context.Context) (time.Duration, error) {
+	client := a.client()
+	defer func() { _ = client.Close() }()
+	took := make([]time.Duration, 50)
+	for i := range took {
+		begun := time.Now()
+		if err := client.Ping(ctx).Err(); err != nil {
+			return 0, err
+		}
+		took[i] = time.Since(begun)
+	}
+	slices.Sort(took)
+	return took[len(took)/2], nil
 }
 
 // cpu is the processor time that this process and Redis have used so far. It

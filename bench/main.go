@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"regexp"
@@ -100,21 +101,37 @@ func realMain(ctx context.Context, s settings) error {
 	}
 	defer arena.close()
 	fmt.Printf("%s, %s, GOMAXPROCS %d; %d rounds\n\n", arena.version, runtime.Version(), runtime.GOMAXPROCS(0), s.rounds)
-	t := newTable(os.Stdout)
+	if err := contend(ctx, os.Stdout, arena, s); err != nil {
+		return err
+	}
+	if err := distances(ctx, os.Stdout, arena, s); err != nil {
+		return err
+	}
+	if s.run.MatchString("memory") {
+		return memory(ctx, os.Stdout, arena, s.scale)
+	}
+	return nil
+}
+
+// contend runs the contests that are asked for.
+func contend(ctx context.Context, w io.Writer, a *arena, s settings) error {
+	var t *table
 	for _, c := range contests() {
 		if !s.run.MatchString(c.name) {
 			continue
 		}
+		if t == nil {
+			t = newTable(w)
+		}
 		c.calls = max(int(float64(c.calls)*s.scale), c.callers)
-		r, err := c.fight(ctx, arena, s)
+		r, err := c.fight(ctx, a, s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		t.row(c, r)
 	}
-	t.legend()
-	if s.run.MatchString("memory") {
-		return memory(ctx, os.Stdout, arena, s.scale)
+	if t != nil {
+		t.legend()
 	}
 	return nil
 }

@@ -46,12 +46,18 @@ func ratios(s scores) string {
 	if len(s.ours) == 0 || len(s.peer) == 0 {
 		return "-"
 	}
-	all := make([]float64, len(s.ours))
+	all := quotients(s.ours, s.peer, func(s score) float64 { return s.perSecond })
+	return fmt.Sprintf("%.2f (%.2f, %.2f)", all[len(all)/2], all[0], all[len(all)-1])
+}
+
+// quotients are those of the two turns of each round, sorted.
+func quotients(ours, peer []score, of func(score) float64) []float64 {
+	all := make([]float64, len(ours))
 	for i := range all {
-		all[i] = s.ours[i].perSecond / s.peer[i].perSecond
+		all[i] = of(ours[i]) / of(peer[i])
 	}
 	slices.Sort(all)
-	return fmt.Sprintf("%.2f (%.2f, %.2f)", all[len(all)/2], all[0], all[len(all)-1])
+	return all
 }
 
 func summary(all []score) score {

@@ -65,7 +65,8 @@ var (
 	// ErrJournalFull says that unrelayed events have reached their bound, so
 	// no new reservation is taken.
 	ErrJournalFull = outage.New("stock: journal is full")
-	// ErrBusy says that too many calls wait already. Nothing was sent.
+	// ErrBusy says that too many calls wait already, or that the server did not
+	// answer the last ones. Nothing was sent.
 	ErrBusy = outage.New("stock: too many calls waiting")
 	// ErrUnknown says that the call was sent and its outcome is not known. The
 	// same ID may be tried again.

@@ -10,6 +10,18 @@
 // Single node, Sentinel and Cluster all work; the client stays yours. A record
 // lives in the slot of its own hash, which clients of yours can't choose.
 //
+// # The client
+//
+// Set ContextTimeoutEnabled, or a call that hangs keeps its connection for the
+// client's ReadTimeout (New warns). ReadTimeout, WriteTimeout and DialTimeout of 1
+// to 2 s suit. At most half of PoolSize is taken by calls that hang. A Dialer with
+// TCP_USER_TIMEOUT finds connections that died without a word; the shop in
+// examples has one. With MaxRetries -1 nothing is sent twice.
+//
+// A server that does not answer several times in a row is asked no more until a
+// probe finds it back; meanwhile each call fails at once, and the keeper knows
+// that nothing was sent. On a Cluster that holds for each node by itself.
+//
 // # Limits
 //
 // The promise of package idempotency stands as long as Redis keeps what it

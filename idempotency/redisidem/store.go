@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -22,6 +23,11 @@ type Options struct {
 	// *redis.ClusterClient and a *redis.Ring; set it where such a client is
 	// wrapped, or behind a proxy that spreads keys.
 	Sharded bool
+	// Timeout bounds one trip to Redis that serves many callers; default 5 s. It
+	// should be no shorter than the keeper's StoreTimeout.
+	Timeout time.Duration
+	// Logger hears when Redis is away and when it is back; default slog.Default.
+	Logger *slog.Logger
 }
 
 // Store is an [idempotency.Store] in Redis.
@@ -48,16 +54,18 @@ func New(client redis.UniversalClient, opts *Options) (*Store, error) {
 		return nil, errors.New("redisidem: client is nil")
 	case !validPrefix(o.Prefix):
 		return nil, fmt.Errorf("redisidem: Options.Prefix %q has characters other than letters, digits and :-_. or more than 64", o.Prefix)
+	case o.Timeout < 0 || o.Timeout > 0 && o.Timeout < time.Millisecond:
+		return nil, fmt.Errorf("redisidem: Options.Timeout is %v, less than 1ms", o.Timeout)
 	}
 	switch client.(type) {
 	case *redis.ClusterClient, *redis.Ring:
 		o.Sharded = true
 	}
-	runner := redisscript.NewRunner(client, nil)
+	runner := redisscript.NewRunner(client, &redisscript.Options{Timeout: o.Timeout, Logger: o.Logger, Owner: "redisidem"})
 	return &Store{
 		client: client, keyHead: keyHead(o.Prefix),
-		claims: newTrip(runner, claimScript, 4, o.Sharded),
-		ends:   newTrip(runner, endScript, 5, o.Sharded),
+		claims: newTrip(runner, claimScript, 4, &o),
+		ends:   newTrip(runner, endScript, 5, &o),
 	}, nil
 }
 

@@ -19,7 +19,8 @@ type item struct {
 // trip runs one script for many goroutines. On a single server those that call
 // at the same time share one call of the script: that costs a third of a call
 // for each in the server, and less in the client. Where keys are spread over
-// servers each record needs a call of its own, and they share pipelines.
+// servers each record needs a call of its own, and those of one server share
+// pipelines.
 type trip struct {
 	runner  *redisscript.Runner
 	script  *redisscript.Script
@@ -31,9 +32,11 @@ type trip struct {
 // maxBatch bounds how long one call keeps the server: about 0.5 ms.
 const maxBatch = 128
 
-func newTrip(runner *redisscript.Runner, script *redisscript.Script, args int, sharded bool) *trip {
-	t := &trip{runner: runner, script: script, args: args, sharded: sharded}
-	t.batcher = coalesce.New(t.fly, &coalesce.Options{MaxBatch: maxBatch})
+func newTrip(runner *redisscript.Runner, script *redisscript.Script, args int, o *Options) *trip {
+	t := &trip{runner: runner, script: script, args: args, sharded: o.Sharded}
+	t.batcher = coalesce.New(t.fly, &coalesce.Options{
+		MaxBatch: maxBatch, Unordered: true, Timeout: o.Timeout, Link: func() *coalesce.Link { return runner.Link() },
+	})
 	return t
 }
 

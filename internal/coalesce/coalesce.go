@@ -1,9 +1,18 @@
 // Package coalesce makes many callers share one trip.
 //
 // The first caller flies alone and at once. Whoever arrives while all flights
-// are in the air waits and rides the next one, in order of arrival. So a lone
-// caller pays no delay and a crowd pays one trip per batch, without a timer
-// and without a rate to tune.
+// are in the air waits and rides the next one. So a lone caller pays no delay
+// and a crowd pays one trip per batch, without a rate to tune.
+//
+// How many flights there are depends on the way to the server, a [Link]. Where
+// its smallest recent trip is under 0.3 ms there is one, and calls are served
+// in order of arrival. Where it is longer, waiting for the last flight would
+// double each caller's time: up to eight leave at once, and the order of arrival
+// is kept to within a trip.
+//
+// A flight that is out for longer than 10 ms and four times the recent median is
+// stalled: it no longer holds others up, and the next one leaves. At most half
+// of the client's connections may be taken by stalled flights.
 package coalesce
 
 import (
@@ -19,20 +28,30 @@ import (
 // sent.
 var ErrFull = errors.New("coalesce: queue is full")
 
-// ErrNotSent marks a call whose context ended while it still waited in the
-// queue: it never left, so it surely had no effect.
+// ErrNotSent marks a call that never left, so it surely had no effect: its
+// context ended while it waited in the queue, or its [Link] is closed.
 var ErrNotSent = errors.New("coalesce: given up before it was sent")
 
-// ErrInFlight marks a call whose context ended after it was sent: whether it
-// takes effect is unknown.
+// ErrInFlight marks a call that was sent and whose answer did not come in time:
+// whether it takes effect is unknown.
 var ErrInFlight = errors.New("coalesce: given up in flight, outcome unknown")
 
 // Options bounds a [Batcher]. Zero fields take the defaults.
 type Options struct {
-	MaxBatch int           // most calls in one flight; default 512
-	MaxQueue int           // most calls that wait; default 65,536
-	Flights  int           // flights in the air at once; default 1, which keeps arrival order over batches too
-	Timeout  time.Duration // bound of one flight; default 5 s
+	MaxBatch int // most calls in one flight; default 512
+	MaxQueue int // most calls that wait; default 65,536
+	// Flights is how many leave before the first is back; default 0, by
+	// distance: one where the server is near, eight where it is not. With one
+	// the order of arrival is kept over batches too, but for stalled flights.
+	Flights int
+	// Unordered calls may use several flights before the distance is known.
+	Unordered bool
+	// Timeout bounds a flight; default 5 s. It ends earlier, with the latest of
+	// its callers' deadlines, if all of them have one.
+	Timeout time.Duration
+	// Link is asked for the way that calls take, at each call and each
+	// departure, and must not wait. Default: one of this Batcher alone.
+	Link func() *Link
 }
 
 func (o *Options) withDefaults() Options {
@@ -46,11 +65,12 @@ func (o *Options) withDefaults() Options {
 	if out.MaxQueue <= 0 {
 		out.MaxQueue = 1 << 16
 	}
-	if out.Flights <= 0 {
-		out.Flights = 1
-	}
 	if out.Timeout <= 0 {
 		out.Timeout = 5 * time.Second
+	}
+	if out.Link == nil {
+		own := NewLink(0, nil)
+		out.Link = func() *Link { return own }
 	}
 	return out
 }
@@ -61,15 +81,18 @@ type Call[Q, R any] struct {
 	R   R
 	Err error
 
-	state atomic.Uint32
-	done  chan struct{}
+	deadline time.Time // of its caller; zero: none
+	state    atomic.Uint32
+	done     chan struct{}
 }
 
 const (
 	waiting uint32 = iota
 	flying
-	landed
-	abandoned
+	landed    // R and Err are the caller's
+	abandoned // by its caller, before it was sent
+	refused   // before it was sent, with Err
+	overtime  // its flight's time is over; R and Err stay the flight's
 )
 
 // Batcher gathers calls into flights. Use [New].
@@ -80,48 +103,66 @@ type Batcher[Q, R any] struct {
 
 	mu    sync.Mutex
 	queue []*Call[Q, R]
-	busy  int
+	busy  int // flights that hold the others up: out, and not stalled
 }
 
 // New returns a Batcher whose flights are fly. fly sets R or Err of every call
 // and returns; it must not keep the batch. Its context carries the flight's
-// time limit and no caller's values.
+// time limit and no caller's values. When that is over the callers are gone,
+// whether fly has returned or not.
 func New[Q, R any](fly func(ctx context.Context, batch []*Call[Q, R]), opts *Options) *Batcher[Q, R] {
 	b := &Batcher[Q, R]{fly: fly, opts: opts.withDefaults()}
 	b.pool.New = func() any { return &Call[Q, R]{done: make(chan struct{}, 1)} }
 	return b
 }
 
-// Do sends q with the next flight and returns its answer. When ctx ends first,
-// the error says whether q had left ([ErrInFlight]) or not ([ErrNotSent]), and
-// wraps the context's cause.
+// Do sends q with the next flight and returns its answer. When ctx or the
+// flight's time ends first, the error says whether q had left ([ErrInFlight]) or
+// not ([ErrNotSent]), and wraps the cause.
 func (b *Batcher[Q, R]) Do(ctx context.Context, q Q) (R, error) {
 	var zero R
 	if ctx.Err() != nil {
 		return zero, fmt.Errorf("%w: %w", ErrNotSent, context.Cause(ctx))
 	}
+	link := b.opts.Link()
+	if err := link.closed(); err != nil {
+		return zero, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
 	c := b.pool.Get().(*Call[Q, R])
 	c.Q = q
-	if !b.enqueue(c) {
+	c.deadline, _ = ctx.Deadline()
+	if !b.enqueue(c, link) {
 		b.recycle(c)
 		return zero, ErrFull
 	}
 	select {
 	case <-c.done:
-		r, err := c.R, c.Err
-		b.recycle(c)
-		return r, err
+		return b.answer(c)
 	case <-ctx.Done():
 	}
 	// c stays with the flight or the queue, which drop it; it is not reused.
 	if c.state.CompareAndSwap(waiting, abandoned) {
 		return zero, fmt.Errorf("%w: %w", ErrNotSent, context.Cause(ctx))
 	}
-	if c.state.Load() == landed {
+	if c.state.Load() != flying {
 		<-c.done // the answer came together with the end of ctx: the answer is worth more
-		return c.R, c.Err
+		return b.answer(c)
 	}
 	return zero, fmt.Errorf("%w: %w", ErrInFlight, context.Cause(ctx))
+}
+
+// answer is what a call that was woken has to say.
+func (b *Batcher[Q, R]) answer(c *Call[Q, R]) (R, error) {
+	var zero R
+	switch c.state.Load() {
+	case refused:
+		return zero, fmt.Errorf("%w: %w", ErrNotSent, c.Err)
+	case overtime:
+		return zero, fmt.Errorf("%w: %w", ErrInFlight, context.DeadlineExceeded)
+	}
+	r, err := c.R, c.Err
+	b.recycle(c)
+	return r, err
 }
 
 func (b *Batcher[Q, R]) recycle(c *Call[Q, R]) {
@@ -132,21 +173,34 @@ func (b *Batcher[Q, R]) recycle(c *Call[Q, R]) {
 	b.pool.Put(c)
 }
 
-func (b *Batcher[Q, R]) enqueue(c *Call[Q, R]) bool {
+func (b *Batcher[Q, R]) enqueue(c *Call[Q, R], link *Link) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.queue) >= b.opts.MaxQueue && !b.sweep() {
 		return false
 	}
 	b.queue = append(b.queue, c)
-	if b.busy < b.opts.Flights {
-		b.busy++
-		go b.serve()
-	}
+	b.launch(link)
 	return true
 }
 
-// Load is how many calls wait and how many flights are in the air.
+// launch starts one flight if there is room for it. b.mu is held.
+func (b *Batcher[Q, R]) launch(link *Link) {
+	if len(b.queue) > 0 && b.busy < b.lanes(link) {
+		b.busy++
+		go b.serve()
+	}
+}
+
+// lanes is how many flights leave before the first is back.
+func (b *Batcher[Q, R]) lanes(link *Link) int {
+	if b.opts.Flights > 0 {
+		return b.opts.Flights
+	}
+	return link.lanes(b.opts.Unordered)
+}
+
+// Load is how many calls wait and how many flights hold others up.
 func (b *Batcher[Q, R]) Load() (waiting, flights int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,92 +221,18 @@ func (b *Batcher[Q, R]) sweep() bool {
 	return len(kept) < b.opts.MaxQueue
 }
 
-// serve flies batch after batch until nobody waits. The next batch leaves
-// before the callers of the last one are woken, so that the other side does not
-// wait for that.
-func (b *Batcher[Q, R]) serve() {
-	_ = grown(0)
-	batch := b.board(make([]*Call[Q, R], 0, 16))
-	for len(batch) > 0 {
-		b.depart(batch)
-		next := b.board(make([]*Call[Q, R], 0, min(len(batch), b.opts.MaxBatch)))
-		if len(next) > 0 {
-			go land(batch)
-		} else {
-			land(batch)
-		}
-		batch = next
-	}
-}
-
-// grown makes a new goroutine's stack as large as a trip needs, at once: growing
-// it by doubling, a copy each time, costs a lone call more than all else here.
-//
-//go:noinline
-func grown(i int) byte {
-	var frame [12 << 10]byte
-	return frame[i]
-}
-
-// land wakes the callers of a batch.
-func land[Q, R any](batch []*Call[Q, R]) {
-	for _, c := range batch {
-		c.state.Store(landed)
-		c.done <- struct{}{}
-	}
-}
-
-// board takes the next batch from the queue; none means that the flight ends.
-func (b *Batcher[Q, R]) board(batch []*Call[Q, R]) []*Call[Q, R] {
+// refuse sends away all who wait: the link is closed.
+func (b *Batcher[Q, R]) refuse(cause error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	taken := 0
-	for _, c := range b.queue {
-		if len(batch) == b.opts.MaxBatch {
-			break
-		}
-		taken++
-		if c.state.CompareAndSwap(waiting, flying) {
-			batch = append(batch, c)
+	queue := b.queue
+	b.queue = nil
+	b.mu.Unlock()
+	for _, c := range queue {
+		// Err is set before the state, which hands it to the caller; a caller that
+		// leaves meanwhile doesn't look.
+		c.Err = cause
+		if c.state.CompareAndSwap(waiting, refused) {
+			c.done <- struct{}{}
 		}
 	}
-	rest := copy(b.queue, b.queue[taken:])
-	clear(b.queue[rest:])
-	b.queue = b.queue[:rest]
-	if len(batch) == 0 {
-		b.busy--
-	}
-	return batch
-}
-
-// flightContext has a deadline and no timer, which a lone call would pay for:
-// what a flight does sets its own by the deadline. Its Done never fires.
-type flightContext struct {
-	context.Context
-	deadline time.Time
-}
-
-// Deadline returns when the flight's time is over.
-func (f flightContext) Deadline() (time.Time, bool) { return f.deadline, true }
-
-// Err tells whether it is.
-func (f flightContext) Err() error {
-	if time.Now().Before(f.deadline) {
-		return nil
-	}
-	return context.DeadlineExceeded
-}
-
-func (b *Batcher[Q, R]) depart(batch []*Call[Q, R]) {
-	ctx := flightContext{context.Background(), time.Now().Add(b.opts.Timeout)}
-	defer func() {
-		// A panic in fly must not leave callers waiting; it goes to them as
-		// an error and the batcher lives on.
-		if p := recover(); p != nil {
-			for _, c := range batch {
-				c.Err = fmt.Errorf("coalesce: flight panicked: %v", p)
-			}
-		}
-	}()
-	b.fly(ctx, batch)
 }

@@ -19,6 +19,12 @@ func double(_ context.Context, batch []*call) {
 	}
 }
 
+// narrow is a way on which no flight may stall: there is one connection.
+func narrow() func() *coalesce.Link {
+	link := coalesce.NewLink(1, nil)
+	return func() *coalesce.Link { return link }
+}
+
 func TestALoneCallerFliesAtOnce(t *testing.T) {
 	b := coalesce.New(double, nil)
 	if r, err := b.Do(t.Context(), 21); r != 42 || err != nil {
@@ -37,7 +43,7 @@ func TestWhoArrivesDuringAFlightRidesTheNextInOrder(t *testing.T) {
 			}
 			flights = append(flights, qs)
 			time.Sleep(time.Second) // the trip, in the bubble's time
-		}, &coalesce.Options{MaxBatch: 3})
+		}, &coalesce.Options{MaxBatch: 3, Link: narrow()})
 		var wg sync.WaitGroup
 		for i := range 6 {
 			wg.Go(func() {
@@ -68,7 +74,7 @@ func TestACallerWhoLeavesKnowsWhetherItsCallHadLeft(t *testing.T) {
 		b := coalesce.New(func(_ context.Context, batch []*call) {
 			sent += len(batch)
 			time.Sleep(time.Minute)
-		}, &coalesce.Options{Timeout: time.Hour})
+		}, &coalesce.Options{Timeout: time.Hour, Link: narrow()})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var wg sync.WaitGroup
@@ -94,7 +100,7 @@ func TestACallerWhoLeavesKnowsWhetherItsCallHadLeft(t *testing.T) {
 
 func TestAFullQueueIsAnErrorAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := coalesce.New(func(context.Context, []*call) { time.Sleep(time.Minute) }, &coalesce.Options{MaxQueue: 1, Timeout: time.Hour})
+		b := coalesce.New(func(context.Context, []*call) { time.Sleep(time.Minute) }, &coalesce.Options{MaxQueue: 1, Timeout: time.Hour, Link: narrow()})
 		var wg sync.WaitGroup
 		for i := range 2 {
 			wg.Go(func() { _, _ = b.Do(t.Context(), i) })
@@ -113,7 +119,7 @@ func TestAFullQueueIsAnErrorAtOnce(t *testing.T) {
 
 func TestCallersWhoLeftMakeRoomInAFullQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := coalesce.New(func(context.Context, []*call) { time.Sleep(time.Minute) }, &coalesce.Options{MaxQueue: 1, Timeout: time.Hour})
+		b := coalesce.New(func(context.Context, []*call) { time.Sleep(time.Minute) }, &coalesce.Options{MaxQueue: 1, Timeout: time.Hour, Link: narrow()})
 		var wg sync.WaitGroup
 		wg.Go(func() { _, _ = b.Do(t.Context(), 0) })
 		synctest.Wait()

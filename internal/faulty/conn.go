@@ -24,11 +24,12 @@ type conn struct {
 	request []byte // what was written since the last read
 	asked   bool   // a request waits for its reply
 	wasCut  bool
+	stalled *stall // nil while bytes pass
 
 	deadline *deadline // for reading
 	// These belong to the goroutine that reads.
 	silent  bool
-	held    []byte    // a delayed reply
+	held    []byte    // a reply that is delayed, or came in a stall
 	release time.Time // when held may be read
 }
 
@@ -36,8 +37,8 @@ func newConn(d *Dialer, inner net.Conn) *conn {
 	return &conn{Conn: inner, dialer: d, ended: make(chan struct{}), deadline: newDeadline()}
 }
 
-func ofRequest(k kind) bool { return k == cutRequest }
-func ofReply(k kind) bool   { return k != cutRequest }
+func ofRequest(k kind) bool { return k == cutRequest || k == stallRequest }
+func ofReply(k kind) bool   { return !ofRequest(k) }
 
 // Write notes what is asked, and passes it on.
 func (c *conn) Write(p []byte) (int, error) {
@@ -52,10 +53,14 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	c.mu.Unlock()
 	if fault != nil {
-		c.cut()
+		if fault.kind == cutRequest {
+			c.cut()
+		} else {
+			c.stall(fault.delay)
+		}
 		fault.fire()
 	}
-	if c.isCut() {
+	if c.isCut() || c.detain(p) {
 		return len(p), nil // as if the kernel had taken it, and the network lost it
 	}
 	return c.Conn.Write(p)
@@ -67,6 +72,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.silent {
 		return c.readNothing()
 	}
+	if err := c.sitOut(); err != nil {
+		return 0, err
+	}
 	if len(c.held) > 0 {
 		return c.readHeld(p)
 	}
@@ -76,6 +84,10 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	if n == 0 {
 		return n, err
+	}
+	if c.stallNow() != nil { // it began while this read waited
+		c.held, c.release = append([]byte(nil), p[:n]...), time.Time{}
+		return c.Read(p)
 	}
 	fault := c.answered()
 	if fault == nil {
@@ -128,19 +140,28 @@ func (c *conn) readNothing() (int, error) {
 func (c *conn) readHeld(p []byte) (int, error) {
 	timer := time.NewTimer(time.Until(c.release))
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.deadline.passed():
-		return 0, os.ErrDeadlineExceeded
-	case <-c.ended:
-		if c.isCut() {
-			return 0, io.EOF
-		}
-		return 0, net.ErrClosed
+	if err := wait(c, timer.C); err != nil {
+		return 0, err
 	}
 	n := copy(p, c.held)
 	c.held = c.held[n:]
 	return n, nil
+}
+
+// wait returns nil when over fires, unless the deadline or the end of the
+// connection comes first.
+func wait[T any](c *conn, over <-chan T) error {
+	select {
+	case <-over:
+		return nil
+	case <-c.deadline.passed():
+		return os.ErrDeadlineExceeded
+	case <-c.ended:
+		if c.isCut() {
+			return io.EOF
+		}
+		return net.ErrClosed
+	}
 }
 
 // SetDeadline sets both deadlines.
@@ -163,6 +184,9 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 // Close closes the connection for good.
 func (c *conn) Close() error {
 	c.end()
+	if c.lingers() {
+		return nil
+	}
 	return c.unlessCut(c.Conn.Close())
 }
 

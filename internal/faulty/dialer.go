@@ -2,7 +2,9 @@ package faulty
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -76,18 +78,41 @@ func (d *Dialer) CutRequest(n int, matches ...Match) *Fault {
 	return d.plan(newFault(cutRequest, n, matches, 0))
 }
 
+// Stall silences the connection of the n-th request from now on that fulfils
+// all matches: for the time given nothing passes on it in either direction,
+// this request included, and nothing closes it. New connections and all others
+// work. Afterwards the bytes that waited pass in their order, as TCP sends them
+// again, also those of a client that has closed the connection meanwhile: a
+// request may then be executed long after its sender gave up. With [Forever]
+// they are lost, and the connection stays silent.
+func (d *Dialer) Stall(n int, long time.Duration, matches ...Match) *Fault {
+	return d.plan(newFault(stallRequest, n, matches, long))
+}
+
+// StaleAll silences all connections that are open now for ever, and returns
+// how many they are: what a failover leaves behind whose old address answers
+// nobody, not even with a reset. New connections work.
+func (d *Dialer) StaleAll() int {
+	conns := d.open()
+	for _, c := range conns {
+		c.stall(Forever)
+	}
+	return len(conns)
+}
+
 // CutAll closes all connections that are open now, as the death of the server
 // or of the network would.
 func (d *Dialer) CutAll() {
-	d.mu.Lock()
-	conns := make([]*conn, 0, len(d.conns))
-	for c := range d.conns {
-		conns = append(conns, c)
-	}
-	d.mu.Unlock()
-	for _, c := range conns {
+	for _, c := range d.open() {
 		c.cut()
 	}
+}
+
+// open lists the connections that are open now.
+func (d *Dialer) open() []*conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Keys(d.conns))
 }
 
 // Open is the number of connections that are open now.

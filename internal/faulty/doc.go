@@ -8,6 +8,10 @@
 //	err := reserve(ctx, client) // the server has done it; its word is lost
 //	fault.MustFire(t)
 //
+// A connection may also stall ([Dialer.Stall]), all that are open may die without
+// a reset ([Dialer.StaleAll]), and a [Proxy] moves a server as far away as another
+// machine. A node that freezes is testenv's: Stop, of one server of a cluster.
+//
 // It fits redis.Options.Dialer, pgconn.Config.DialFunc, kgo.Dialer and, as a
 // proxy dialer, sarama.Config.Net.Proxy.
 //

@@ -19,17 +19,18 @@ type TB interface {
 type kind int
 
 const (
-	cutReply   kind = iota // the reply is lost, the connection closed
-	dropReply              // the reply is lost, the connection stays silent
-	delayReply             // the reply is late
-	cutRequest             // the request is lost, the connection closed
+	cutReply     kind = iota // the reply is lost, the connection closed
+	dropReply                // the reply is lost, the connection stays silent
+	delayReply               // the reply is late
+	cutRequest               // the request is lost, the connection closed
+	stallRequest             // the connection carries nothing for a while, or ever after
 )
 
 // Fault is one planned mishap.
 type Fault struct {
 	kind    kind
 	matches []Match
-	delay   time.Duration
+	delay   time.Duration // of a reply, or the length of a stall
 
 	mu     sync.Mutex
 	n      int // how many matching ones are still to come, this one included; Every: all

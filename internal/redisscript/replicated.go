@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -23,10 +24,15 @@ import (
 // A script that wrote nothing leaves WAIT nothing to count, and it answers with
 // all replicas: such a script has to write something first. In a cluster the
 // call follows a slot to its new node, and waits a second or so for one that is
-// on its way. The client's ReadTimeout has to be longer than wait.
+// on its way. The client's ReadTimeout has to be longer than wait. Where a
+// connection breaks or stays silent the script is sent again on another, so it
+// must be safe to repeat.
 func (r *Runner) RunReplicated(ctx context.Context, replicas int, wait time.Duration, s *Script, keys []string, args ...any) (any, int, error) {
 	if ctx.Err() != nil {
 		return nil, 0, fmt.Errorf("script %s: %w: %w", s.name, coalesce.ErrNotSent, context.Cause(ctx))
+	}
+	if away := r.node(keys).refuse(); away != nil {
+		return nil, 0, fmt.Errorf("script %s: %w: %w", s.name, coalesce.ErrNotSent, away)
 	}
 	c := &replicated{r: r, script: s, keys: keys, args: owned(args), replicas: replicas, wait: wait, done: make(chan struct{})}
 	go func() {
@@ -83,27 +89,45 @@ type replicated struct {
 }
 
 func (c *replicated) run(ctx context.Context) {
-	for try := 0; ; try++ {
-		master, err := c.r.master(ctx, c.keys[0])
-		if err != nil {
-			c.err = fmt.Errorf("script %s: %w", c.script.name, err)
-			return
-		}
-		reply, acks, err := c.once(ctx, master)
-		cluster, ok := c.r.client.(*redis.ClusterClient)
-		if !ok || try >= maxMoves || !isMoved(err) {
+	failures := 0
+	for moves := 0; ; moves++ {
+		reply, acks, again, err := c.try(ctx)
+		cluster, isCluster := c.r.client.(*redis.ClusterClient)
+		moved := isCluster && moves < maxMoves && isMoved(err)
+		failures++
+		if !moved && (!again || failures >= c.r.most || ctx.Err() != nil) {
 			c.reply, c.err = settle(c.script, reply, err)
 			c.acks = acks
 			return
 		}
-		cluster.ReloadState(ctx)
-		select { // a slot on its way is there soon
-		case <-time.After(time.Duration(try) * 10 * time.Millisecond):
+		pause := rand.N(jitter)
+		if moved { // a slot on its way is there soon
+			failures--
+			cluster.ReloadState(ctx)
+			pause = time.Duration(moves) * 10 * time.Millisecond
+		}
+		select {
+		case <-time.After(pause):
 		case <-ctx.Done():
 			c.err = fmt.Errorf("script %s: %w", c.script.name, context.Cause(ctx))
 			return
 		}
 	}
+}
+
+// try asks once, in a part of the time: the connection may be dead. again says
+// that it got no answer.
+func (c *replicated) try(ctx context.Context) (reply any, acks int, again bool, err error) {
+	n := c.r.node(c.keys)
+	a := &attempt{r: c.r, n: n, keys: c.keys, left: time.Now()}
+	ctx, cancel := context.WithTimeout(ctx, n.tryTime()+c.wait)
+	defer cancel()
+	defer time.AfterFunc(n.patience()+c.wait, a.Silent).Stop()
+	master, err := c.r.master(ctx, c.keys[0])
+	if err == nil {
+		reply, acks, err = c.once(ctx, master)
+	}
+	return reply, acks, a.settled(err), err
 }
 
 // maxMoves bounds how often a call follows a slot that moves.
@@ -155,6 +179,18 @@ func CanReplicate(client redis.UniversalClient) bool {
 	default:
 		return false
 	}
+}
+
+// CanWait reports whether a client listens for longer than wait.
+func CanWait(client redis.UniversalClient, wait time.Duration) bool {
+	limit := time.Duration(-1) // none
+	switch c := client.(type) {
+	case *redis.Client:
+		limit = c.Options().ReadTimeout
+	case *redis.ClusterClient:
+		limit = c.Options().ReadTimeout
+	}
+	return limit <= 0 || limit > wait
 }
 
 // master returns the client of the server that owns the key.

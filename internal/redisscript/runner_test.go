@@ -126,7 +126,9 @@ func (l *late) together(t *testing.T, n int, f func(i int)) {
 func TestConcurrentCallersShareATrip(t *testing.T) {
 	t.Parallel()
 	l := newLate(t)
-	run(t, l.Runner, count, l.key, 0)
+	for range 5 { // it learns that the server is near
+		run(t, l.Runner, count, l.key, 0)
+	}
 	before := l.trips.Load()
 	l.together(t, 100, func(int) {
 		if _, err := l.Run(t.Context(), count, []string{l.key}, 1); err != nil {
@@ -219,7 +221,20 @@ func TestACallEndsWithItsContextThoughTheServerIsFrozen(t *testing.T) {
 		t.Errorf("the callers came back %v too late", time.Since(end))
 	}
 	server.Cont()
-	run(t, r, count, key, 1)
+	until(t, "it is served again", func() bool {
+		_, err := r.Run(t.Context(), count, []string{key}, 1)
+		return err == nil
+	})
+}
+
+// until waits for something that comes about by itself.
+func until(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within 10 s", what)
+		}
+	}
 }
 
 func TestServersThatDoNotKnowTheMarkAreServedWithoutIt(t *testing.T) {

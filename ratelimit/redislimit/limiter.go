@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -23,6 +24,8 @@ type Options struct {
 	// *redis.ClusterClient and a *redis.Ring; set it where such a client is
 	// wrapped, or behind a proxy that spreads keys.
 	Sharded bool
+	// Logger hears when Redis is away and when it is back; default slog.Default.
+	Logger *slog.Logger
 }
 
 // Limiter is a [ratelimit.Limiter] in Redis.
@@ -61,8 +64,8 @@ func New(client redis.UniversalClient, opts *Options) (*Limiter, error) {
 	case *redis.ClusterClient, *redis.Ring:
 		o.Sharded = true
 	}
-	runner := redisscript.NewRunner(client, nil)
-	return &Limiter{runner: runner, trip: newTrip(runner, o.Sharded), keyHead: keyHead(o.Prefix), timeout: o.Timeout}, nil
+	runner := redisscript.NewRunner(client, &redisscript.Options{Timeout: o.Timeout, Logger: o.Logger, Owner: "redislimit"})
+	return &Limiter{runner: runner, trip: newTrip(runner, &o), keyHead: keyHead(o.Prefix), timeout: o.Timeout}, nil
 }
 
 // Take implements [ratelimit.Limiter].

@@ -49,9 +49,11 @@ type trip struct {
 // maxBatch bounds how long one call keeps the server: about 0.5 ms.
 const maxBatch = 128
 
-func newTrip(runner *redisscript.Runner, sharded bool) *trip {
-	t := &trip{runner: runner, sharded: sharded}
-	t.batcher = coalesce.New(t.fly, &coalesce.Options{MaxBatch: maxBatch})
+func newTrip(runner *redisscript.Runner, o *Options) *trip {
+	t := &trip{runner: runner, sharded: o.Sharded}
+	t.batcher = coalesce.New(t.fly, &coalesce.Options{
+		MaxBatch: maxBatch, Unordered: true, Timeout: o.Timeout, Link: func() *coalesce.Link { return runner.Link() },
+	})
 	return t
 }
 
@@ -59,7 +61,7 @@ func (t *trip) do(ctx context.Context, a attempt) (verdict, error) {
 	if !t.sharded {
 		return t.batcher.Do(ctx, a)
 	}
-	// Buckets live on different servers: a script for each, in a shared pipeline.
+	// Buckets live on different servers: a script for each, in a pipeline for each server.
 	var c call
 	c.add(a)
 	reply, err := t.runner.Run(ctx, takeScript, c.keys, c.args...)

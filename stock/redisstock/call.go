@@ -191,6 +191,8 @@ func unknown(step string, err error) error {
 	switch {
 	case errors.Is(err, coalesce.ErrFull):
 		return fmt.Errorf("%s: %w", step, stock.ErrBusy)
+	case errors.Is(err, redisscript.ErrAway) && errors.Is(err, coalesce.ErrNotSent):
+		return fmt.Errorf("%s: %w: %w", step, stock.ErrBusy, err)
 	case errors.Is(err, coalesce.ErrNotSent):
 		return fmt.Errorf("redisstock: %s: %w", step, err)
 	case errors.As(err, &answer) && !redis.HasErrorPrefix(err, "UNKILLABLE"):

@@ -60,6 +60,7 @@ func saleOverAKill(t *testing.T, lossy bool) {
 	}
 
 	for _, s := range tills {
+		s.awake()
 		l, err := s.store.Levels(t.Context(), s.pool.SKU)
 		fenced := errors.Is(err, stock.ErrFenced)
 		if fenced {

@@ -252,7 +252,7 @@ func TestACallThatWasGivenUpBeforeItLeftSendsNothing(t *testing.T) {
 func TestAFullQueueIsBusyAtOnce(t *testing.T) {
 	t.Parallel()
 	server := testenv.NewRedis(t)
-	s, _ := onServer(t, server, &redisstock.Options{MaxQueue: 3})
+	s, _ := onServer(t, server, &redisstock.Options{MaxQueue: 3}, func(o *redis.Options) { o.PoolSize = 1 })
 	s.hold("ann")
 	server.Stop()
 	var waiting sync.WaitGroup

@@ -10,8 +10,18 @@ import (
 	"github.com/firstcome/firstcome/stock/redisstock"
 )
 
+// awake waits until the store sends calls again, to a server that was away.
+func (s *stand) awake() {
+	s.t.Helper()
+	until(s.t, "redis is found back", func() bool {
+		_, err := s.store.Levels(s.t.Context(), s.pool.SKU)
+		return !errors.Is(err, stock.ErrBusy)
+	})
+}
+
 // fenced returns an error unless every call of the pool is refused as fenced.
 func (s *stand) fenced(id stock.ID) error {
+	s.awake()
 	if hold, err := s.store.Reserve(s.t.Context(), s.ask("newcomer")); !errors.Is(err, stock.ErrFenced) {
 		return errorf("reserve: got %+v, %w; want fenced", hold, err)
 	}

@@ -171,7 +171,8 @@ func twiceInOneBatch(m *mutant) error {
 // whose reply is late. Two units are held by others then.
 func (m *mutant) together(batch ...stock.Request) error {
 	dialer := faulty.NewDialer()
-	late := redis.NewClient(&redis.Options{Addr: m.clock.server.Addr(), Dialer: dialer.DialContext})
+	// One connection: where there are more, others don't wait for a late flight.
+	late := redis.NewClient(&redis.Options{Addr: m.clock.server.Addr(), Dialer: dialer.DialContext, PoolSize: 1})
 	m.t.Cleanup(func() { _ = late.Close() })
 	redisstock.Reconnect(m.store, late)
 	if err := m.try(m.ask("zoe")); err != nil {

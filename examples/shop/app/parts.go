@@ -71,7 +71,7 @@ func (p *parts) openRedis(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return errors.New("-redis: not a redis:// or rediss:// URL") // the URL may hold a password
 	}
-	opts.ContextTimeoutEnabled = true
+	tune(opts)
 	p.redis = redis.NewClient(opts)
 	p.closers = append(p.closers, p.redis.Close)
 	if err := p.redis.Ping(ctx).Err(); err != nil {
