@@ -19,7 +19,7 @@ import (
 	"github.com/firstcome/firstcome/worker"
 )
 
-// refusedError is what a dead server's port answers.
+// errRefused is what a dead server's port answers.
 var errRefused = fmt.Errorf("dial: %w", syscall.ECONNREFUSED)
 
 var errMarked = errors.New("payment provider: 503")
@@ -80,7 +80,7 @@ func (s *site) fail(err error) {
 	s.down.Store(&err)
 }
 
-// since returns how many attempts began from then on, and resets the most at once.
+// since returns how many attempts began from then on.
 func (s *site) since(then time.Time) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,6 +92,7 @@ func (s *site) since(then time.Time) (n int) {
 	return n
 }
 
+// counts returns the events finished and the most attempts at once since the last call.
 func (s *site) counts() (finished, most int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -339,7 +340,7 @@ func TestOutage_OfTheInbox_IsTheSame(t *testing.T) {
 	})
 }
 
-func TestContention_IsTriedAgainAtOnce_AndCounts_AndSpinsNot(t *testing.T) {
+func TestContention_IsTriedAgainAtOnce_CountsNothing_AndDoesNotSpin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, worker.Options{MaxAttempts: 2})
 		began := time.Now()

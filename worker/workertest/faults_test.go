@@ -205,7 +205,7 @@ func TestPostgreSQL_ItsFaultsAreToldApart(t *testing.T) {
 			return run(ctx, tx, `SET LOCAL statement_timeout = '20ms'`, `SELECT pg_sleep(5)`)
 		}).check(t, "failed", "57014")
 	})
-	t.Run("DiskOrRow_ViolatedConstraint_IsAFailure", func(t *testing.T) {
+	t.Run("ViolatedConstraint_23505_IsAFailure", func(t *testing.T) {
 		meetInTx(t, open(t), "postgres", nil, func(ctx context.Context, tx *sql.Tx) error {
 			return run(ctx, tx, `INSERT INTO totals VALUES (1, 1)`)
 		}).check(t, "failed", "23505")
