@@ -23,7 +23,7 @@ const (
 	mostTries  = 3
 	firstTry   = time.Second            // bounds a try, or twice the slowest answer of late, up to
 	longestTry = 2 * time.Second        // this
-	suspicion  = 400 * time.Millisecond // silence that counts against the server, or twice the slowest answer of late
+	suspicion  = 800 * time.Millisecond // silence that counts against the server, or twice the slowest answer of late: one that forks or runs a slow command is back before
 	proof      = 100 * time.Millisecond // that of a try which ends earlier; less proves nothing of a server
 	jitter     = 10 * time.Millisecond  // most pause before a repeat: tries that ended together don't come back together
 )
