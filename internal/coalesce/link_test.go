@@ -111,7 +111,7 @@ func TestLargeBatchesOnANearServerDoNotMakeItFar(t *testing.T) {
 			one(t, b, 1)
 		}
 		s.trip = always(600 * time.Microsecond) // 100 calls are as much work
-		for range 36 { // more flights than count for the distance
+		for range 36 {                          // more flights than count for the distance
 			if n := s.flights(func() { crowd(t, b, 101) }); n != 1 {
 				t.Fatalf("%d flights at once, want 1", n)
 			}

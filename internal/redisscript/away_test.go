@@ -209,7 +209,7 @@ func TestAClientThatDoesNotObeyContextsIsWarnedOfAndStillHoldsNobody(t *testing.
 	opts := &redisscript.Options{Timeout: time.Second, Logger: log.logger(), Owner: "mystore"}
 	r, key := redisscript.NewRunner(client, opts), testenv.Name(t)
 	redisscript.NewRunner(client, opts)
-	if text := log.String(); strings.Count(text, "mystore: ") != 1 || !strings.Contains(text, "ContextTimeoutEnabled") {
+	if text := log.String(); strings.Count(text, "store=mystore") != 1 || !strings.Contains(text, "ContextTimeoutEnabled") {
 		t.Errorf("the log is %q, want one warning", text)
 	}
 	run(t, r, count, key, 1)

@@ -71,7 +71,7 @@ func NewRunner(client redis.UniversalClient, opts *Options) *Runner {
 	r.only = r.single()
 	if r.opts.Owner != "" && !obeysContexts(client) {
 		r.nodes.warned.Do(func() {
-			r.log().Warn(r.opts.Owner + ": the Redis client has ContextTimeoutEnabled off, so a call that hangs keeps its connection for the client's ReadTimeout; set it")
+			r.log().Warn("the Redis client has ContextTimeoutEnabled off: a call that hangs keeps its connection for the client's ReadTimeout", "store", r.opts.Owner)
 		})
 	}
 	return r

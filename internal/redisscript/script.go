@@ -1,9 +1,10 @@
 // Package redisscript runs Lua scripts on Redis: loaded once per server,
 // loaded again where a server has forgotten them, and with the calls of
-// concurrent goroutines sharing one round trip.
+// concurrent goroutines sharing one round trip. A dead connection or an absent
+// server harms those alone who need it, and not for long; see [Runner].
 //
 // A script that writes must be safe to send twice: go-redis repeats a call
-// whose reply was lost, and so may the caller.
+// whose reply was lost, and so do a [Runner] and its caller.
 package redisscript
 
 import (
