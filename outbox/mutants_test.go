@@ -1,12 +1,9 @@
 package outbox_test
 
 import (
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/firstcome/firstcome/internal/testenv"
 )
 
 // mutants remove one guard each, in a copy of the file that only the compiler
@@ -54,44 +51,7 @@ var mutants = []struct{ name, file, guard, without, pkg, test string }{
 }
 
 func TestMutants_EachGuardIsMissedByATest(t *testing.T) {
-	if os.Getenv("FIRSTCOME_MUTANTS") != "1" {
-		t.Skip("compiles the package once per guard: set FIRSTCOME_MUTANTS=1")
-	}
 	for _, m := range mutants {
-		t.Run(m.name, func(t *testing.T) {
-			path, err := filepath.Abs(m.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			source, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.Count(string(source), m.guard) != 1 {
-				t.Fatalf("%s holds %q %d times, want once", m.file, m.guard, strings.Count(string(source), m.guard))
-			}
-			dir := t.TempDir()
-			mutant, overlay := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
-			list, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutant}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for file, text := range map[string]string{mutant: strings.Replace(string(source), m.guard, m.without, 1), overlay: string(list)} {
-				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-timeout", "90s", "-run", m.test, m.pkg)
-			cmd.Env = append(os.Environ(), "FIRSTCOME_REQUIRE_SERVERS=1") // a test that is skipped misses nothing
-			out, err := cmd.CombinedOutput()
-			switch {
-			case err == nil:
-				t.Errorf("nobody missed it:\n%s", out)
-			case strings.Contains(string(out), "servers-install") || strings.Contains(string(out), "contradict each other"):
-				t.Errorf("nothing was tested:\n%s", out)
-			case strings.Contains(string(out), "[build failed]"):
-				t.Errorf("does not compile:\n%s", out)
-			}
-		})
+		testenv.Mutant{Name: m.name, File: m.file, Guard: m.guard, Without: m.without, Test: m.test, Package: m.pkg}.MustBeMissed(t)
 	}
 }

@@ -1,12 +1,9 @@
 package worker_test
 
 import (
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/firstcome/firstcome/internal/testenv"
 )
 
 // mutants remove one guard each, in a copy of the file that only the compiler
@@ -62,31 +59,7 @@ var mutants = []struct{ name, file, guard, without, test string }{
 }
 
 func TestMutants_EachGuardIsMissedByATest(t *testing.T) {
-	if os.Getenv("FIRSTCOME_MUTANTS") != "1" {
-		t.Skip("compiles the package once per guard: set FIRSTCOME_MUTANTS=1")
-	}
 	for _, m := range mutants {
-		t.Run(m.name, func(t *testing.T) {
-			path, err := filepath.Abs(m.file)
-			must(t, err)
-			source, err := os.ReadFile(path)
-			must(t, err)
-			if n := strings.Count(string(source), m.guard); n != 1 {
-				t.Fatalf("%s holds %q %d times, want once", m.file, m.guard, n)
-			}
-			dir := t.TempDir()
-			mutant, overlay := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
-			list, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutant}})
-			must(t, err)
-			must(t, os.WriteFile(mutant, []byte(strings.Replace(string(source), m.guard, m.without, 1)), 0o600))
-			must(t, os.WriteFile(overlay, list, 0o600))
-			out, err := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-timeout", "90s", "-run", m.test, ".").CombinedOutput()
-			switch {
-			case err == nil:
-				t.Errorf("nobody missed it:\n%s", out)
-			case strings.Contains(string(out), "[build failed]"):
-				t.Errorf("does not compile:\n%s", out)
-			}
-		})
+		testenv.Mutant{Name: m.name, File: m.file, Guard: m.guard, Without: m.without, Test: m.test}.MustBeMissed(t)
 	}
 }

@@ -1,12 +1,9 @@
 package journal_test
 
 import (
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/firstcome/firstcome/internal/testenv"
 )
 
 // mutants remove one guard each, in a copy of the file that only the compiler
@@ -67,35 +64,7 @@ var mutants = []struct{ name, file, guard, without, test string }{
 const trimLua = "../../stock/redisstock/scripts/trim.lua"
 
 func TestMutants_EachGuardIsMissedByATest(t *testing.T) {
-	if os.Getenv("FIRSTCOME_MUTANTS") != "1" {
-		t.Skip("compiles the package once per guard: set FIRSTCOME_MUTANTS=1")
-	}
 	for _, m := range mutants {
-		t.Run(m.name, func(t *testing.T) {
-			path, err := filepath.Abs(m.file)
-			ok(t, err)
-			source, err := os.ReadFile(path)
-			ok(t, err)
-			if n := strings.Count(string(source), m.guard); n != 1 {
-				t.Fatalf("%s holds %q %d times, want once", m.file, m.guard, n)
-			}
-			dir := t.TempDir()
-			mutant, overlay := filepath.Join(dir, filepath.Base(m.file)), filepath.Join(dir, "overlay.json")
-			list, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutant}})
-			ok(t, err)
-			ok(t, os.WriteFile(mutant, []byte(strings.Replace(string(source), m.guard, m.without, 1)), 0o600))
-			ok(t, os.WriteFile(overlay, list, 0o600))
-			cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-timeout", "90s", "-run", m.test, ".")
-			cmd.Env = append(os.Environ(), "FIRSTCOME_REQUIRE_SERVERS=1") // a test that is skipped misses nothing
-			out, err := cmd.CombinedOutput()
-			switch {
-			case err == nil:
-				t.Errorf("nobody missed it:\n%s", out)
-			case strings.Contains(string(out), "servers-install"), strings.Contains(string(out), "contradict each other"):
-				t.Errorf("nothing was tested:\n%s", out)
-			case strings.Contains(string(out), "[build failed]"), strings.Contains(string(out), "[setup failed]"):
-				t.Errorf("does not compile:\n%s", out)
-			}
-		})
+		testenv.Mutant{Name: m.name, File: m.file, Guard: m.guard, Without: m.without, Test: m.test}.MustBeMissed(t)
 	}
 }
