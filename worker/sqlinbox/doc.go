@@ -21,9 +21,8 @@
 //
 // # Limits
 //
-// PostgreSQL and SQLite are tested; the MySQL statements are written and not yet
-// tested on a server. The database is the promise's memory: rows lost with it,
-// or removed after [Options.Retention], let a repeat take effect again. SQLite
+// PostgreSQL, MariaDB and SQLite are tested; MySQL itself is not. The database is
+// the promise's memory: rows lost with it, or removed after [Options.Retention], let a repeat take effect again. SQLite
 // has one writer at a time, so handlers in a transaction run one by one there;
 // set busy_timeout, lest they fail instead of waiting (the worker then retries,
 // without counting an attempt).

@@ -29,6 +29,7 @@ type database struct {
 var databases = []database{
 	{"sqlite", goose.DialectSQLite3, openSQLite, `INSERT INTO effects (event_id) VALUES (?)`},
 	{"postgres", goose.DialectPostgres, func(t *testing.T) *sql.DB { return testenv.Postgres(t).DB(t) }, `INSERT INTO effects (event_id) VALUES ($1)`},
+	{"mysql", goose.DialectMySQL, func(t *testing.T) *sql.DB { return testenv.MariaDB(t).DB(t) }, `INSERT INTO effects (event_id) VALUES (?)`},
 }
 
 func openSQLite(t *testing.T) *sql.DB {
