@@ -82,6 +82,19 @@ func (w *watch) withdraw() {
 	w.release()
 }
 
+// outlasted takes an attempt that has outlasted its time out of those that run:
+// where it never ends, no probe would be let through any more. left is what the
+// task had left when the attempt began.
+func (w *watch) outlasted(t *task, left int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t.left != left { // it ends just now
+		return
+	}
+	t.outlast = true
+	w.release()
+}
+
 func (w *watch) release() {
 	w.running--
 	w.admit(time.Now())
