@@ -147,6 +147,7 @@ func letterMessage(l *StoredLetter) *message.Message {
 // requeuedTask is the letter that a task runs again.
 type requeuedTask struct {
 	seq     int64
+	taken   bool // or the store was asked, and may have given it
 	removed bool // in the transaction of the inbox's mark
 }
 
@@ -192,6 +193,7 @@ func (w *Worker) checkBuried(ctx context.Context, t *task) error {
 }
 
 func (w *Worker) takeLetter(ctx context.Context, t *task) error {
+	t.requeued.taken = true
 	l, ok, err := w.letters.Take(ctx, t.requeued.seq, w.taker, w.opts.Timeout+leaseMargin)
 	switch {
 	case err != nil:
@@ -255,13 +257,15 @@ func (w *Worker) putLetter(ctx context.Context, t *task, letter Letter) error {
 	return w.dead.Put(ctx, letter)
 }
 
-// letGo ends a task's hold on its letter. What was given up stays requeued.
+// letGo ends a task's hold on its letter. What was given up stays requeued. Of
+// what only waited in its lane there is nothing to let go: a stop asks the store
+// once per lane at most.
 func (r *run) letGo(t *task, done bool) {
 	if t.requeued == nil {
 		return
 	}
 	defer r.requeues.leave(t.requeued.seq)
-	if done {
+	if done || !t.requeued.taken {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
