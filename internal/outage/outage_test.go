@@ -2,6 +2,7 @@ package outage_test
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -56,6 +57,13 @@ func TestOf_TellsThreeKindsOfErrors(t *testing.T) {
 		{sarama.ErrNotConnected, outage.Unavailable},
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, outage.Unavailable},
 		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, outage.Unavailable},
+		{&net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.ENOENT)}, outage.Unavailable},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, outage.Unavailable},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)}, outage.Unavailable},
+		{&net.OpError{Op: "remote error", Err: tls.AlertError(42)}, outage.Unavailable},
+		{&net.OpError{Op: "dial", Err: &net.AddrError{Err: "missing port in address"}}, outage.None},
+		{&net.OpError{Op: "dial", Err: net.UnknownNetworkError("tpc")}, outage.None},
+		{left(), outage.None},
 		{os.NewSyscallError("open", syscall.EACCES), outage.None},
 
 		{answer("LOADING Redis is loading the dataset in memory"), outage.Unavailable},
@@ -137,6 +145,14 @@ func TestMark_KeepsTheChainAndNothing(t *testing.T) {
 	if !errors.Is(err, io.ErrShortWrite) || err.Error() != io.ErrShortWrite.Error() {
 		t.Errorf("marked: %v", err)
 	}
+}
+
+// left is the error of a dial whose caller left.
+func left() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:1")
+	return err
 }
 
 func wrapped(err error) error {
