@@ -319,6 +319,39 @@ func TestOutage_AProbeThatIsTakenBack_GivesItsTurnOn(t *testing.T) {
 	})
 }
 
+// A handler that asks for each event again a few times, before it finishes one,
+// does so at once with all when the outage is over.
+func TestOutage_IsOverForAHandlerThatAsksForLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, worker.Options{})
+		s := &site{takes: 200 * time.Millisecond}
+		var mu sync.Mutex
+		asked := map[string]int{}
+		must(t, worker.Handle(b.Worker, "h", topic, func(ctx context.Context, e worker.Event[order]) error {
+			if s.down.Load() == nil {
+				mu.Lock()
+				asked[e.ID]++
+				n := asked[e.ID]
+				mu.Unlock()
+				if n <= 5 {
+					time.Sleep(s.takes)
+					return worker.Later(time.Second)
+				}
+			}
+			return s.handle(ctx, e)
+		}))
+		s.fail(errRefused)
+		b.start(t)
+		b.sendKeys(0, 300)
+		time.Sleep(80 * time.Second)
+		s.fail(nil)
+		time.Sleep(30 * time.Second)
+		if n, _ := s.counts(); n != 300 {
+			t.Errorf("%d of 300 are finished", n)
+		}
+	})
+}
+
 // An attempt that never ends holds up its own key and no other, whether it was
 // there before the outage or is itself a probe.
 func TestOutage_AnAttemptThatIgnoresItsTime_HoldsUpItsOwnKeyAlone(t *testing.T) {

@@ -121,6 +121,9 @@ func (w *watch) leave(t *task, a answer) ruling {
 	case answerDone:
 		w.finish()
 		return ruling{}
+	case answerLater: // it met no outage, though it finished nothing
+		w.widen()
+		return ruling{}
 	case answerContention:
 		if t.conflicts++; t.conflicts <= passingConflicts {
 			t.excuse(w.finished, now)
