@@ -43,6 +43,8 @@ var mutants = []struct{ name, file, guard, without, test string }{
 		"TestOutage_AProbeThatIsTakenBack"},
 	{"ATurnThatIsNotAskedFor", "probe.go", `if len(w.queue) > 0 || !w.isOpen(time.Now()) {`, `if false {`,
 		"TestOutage_OfOneHandler"},
+	{"AnAttemptThatNeverEndsInTheWay", "work.go", `w.outlasted(t, left)`, `_ = left`,
+		"TestOutage_AnAttemptThatIgnoresItsTime"},
 	{"AnInboxThatIsTheHandlersFault", "answer.go", `if errors.As(err, &inbox) {`, `if false && errors.As(err, &inbox) {`,
 		"TestOutage_OfTheInbox_IsTheSame"},
 	{"AnAttemptsOwnTimeoutAsAnOutage", "work.go", `answerOf(ctx, err)`, `answerOf(context.Background(), err)`,

@@ -319,6 +319,80 @@ func TestOutage_AProbeThatIsTakenBack_GivesItsTurnOn(t *testing.T) {
 	})
 }
 
+// A handler that asks for each event again a few times, before it finishes one,
+// does so at once with all when the outage is over.
+func TestOutage_IsOverForAHandlerThatAsksForLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, worker.Options{})
+		s := &site{takes: 200 * time.Millisecond}
+		var mu sync.Mutex
+		asked := map[string]int{}
+		must(t, worker.Handle(b.Worker, "h", topic, func(ctx context.Context, e worker.Event[order]) error {
+			if s.down.Load() == nil {
+				mu.Lock()
+				asked[e.ID]++
+				n := asked[e.ID]
+				mu.Unlock()
+				if n <= 5 {
+					time.Sleep(s.takes)
+					return worker.Later(time.Second)
+				}
+			}
+			return s.handle(ctx, e)
+		}))
+		s.fail(errRefused)
+		b.start(t)
+		b.sendKeys(0, 300)
+		time.Sleep(80 * time.Second)
+		s.fail(nil)
+		time.Sleep(30 * time.Second)
+		if n, _ := s.counts(); n != 300 {
+			t.Errorf("%d of 300 are finished", n)
+		}
+	})
+}
+
+// An attempt that never ends holds up its own key and no other, whether it was
+// there before the outage or is itself a probe.
+func TestOutage_AnAttemptThatIgnoresItsTime_HoldsUpItsOwnKeyAlone(t *testing.T) {
+	for name, hangs := range map[string]time.Duration{"BeforeIt": 0, "AsAProbe": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, worker.Options{Timeout: 10 * time.Second})
+				s := &site{}
+				hang, wake := make(chan struct{}), make(chan struct{})
+				must(t, worker.Handle(b.Worker, "h", topic, func(ctx context.Context, e worker.Event[order]) error {
+					select {
+					case <-hang: // one attempt
+						<-wake
+					default:
+					}
+					return s.handle(ctx, e)
+				}))
+				s.fail(errRefused)
+				b.start(t)
+				go func() {
+					time.Sleep(hangs)
+					hang <- struct{}{}
+				}()
+				synctest.Wait()
+				b.sendKeys(0, 50)
+				time.Sleep(2 * time.Minute)
+				s.fail(nil)
+				time.Sleep(30 * time.Second)
+				if n, _ := s.counts(); n != 49 {
+					t.Errorf("%d of the other 49 are finished", n)
+				}
+				close(wake)
+				time.Sleep(time.Minute)
+				if n := len(b.broker.ackedIDs()); n != 50 {
+					t.Errorf("%d of 50 are finished", n)
+				}
+			})
+		})
+	}
+}
+
 func TestOutage_OfTheInbox_IsTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, worker.Options{MaxAttempts: 2})

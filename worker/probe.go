@@ -11,8 +11,8 @@ var probeDelay = Exponential(100*time.Millisecond, 2*time.Second)
 
 // probing lets a handler's attempts through, in an outage one at a time and
 // after pauses. An event that waits for this holds no place among the running
-// handlers. When a probe has finished its event, each one that finishes lets one
-// more through at once, so a server that is back meets 1, 2, 4, … attempts and
+// handlers. When a probe has finished its event, each one that finishes, or asks
+// for [Later], lets one more through at once, so a server that is back meets 1, 2, 4, … attempts and
 // not all that have waited.
 type probing struct {
 	narrow  bool
@@ -79,6 +79,19 @@ func (w *watch) wait(t *task, stop, lost <-chan struct{}) (granted, ok bool) {
 func (w *watch) withdraw() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.release()
+}
+
+// outlasted takes an attempt that has outlasted its time out of those that run:
+// where it never ends, no probe would be let through any more. left is what the
+// task had left when the attempt began.
+func (w *watch) outlasted(t *task, left int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t.left != left { // it ends just now
+		return
+	}
+	t.outlast = true
 	w.release()
 }
 

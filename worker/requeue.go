@@ -30,11 +30,12 @@ type requeues struct {
 	names    []string
 
 	mu     sync.Mutex
-	inHand map[int64]bool
+	inHand map[int64]string // the letter's handler
+	of     map[string]int   // how many of them a handler has
 }
 
 func newRequeues(topics map[string][]*handler) *requeues {
-	q := &requeues{handlers: map[string]*handler{}, inHand: map[int64]bool{}}
+	q := &requeues{handlers: map[string]*handler{}, inHand: map[int64]string{}, of: map[string]int{}}
 	for _, handlers := range topics {
 		for _, h := range handlers {
 			q.handlers[h.name] = h
@@ -45,23 +46,26 @@ func newRequeues(topics map[string][]*handler) *requeues {
 	return q
 }
 
-// enter notes a letter; false when it is in hand already. full: no more now.
-func (q *requeues) enter(seq int64) (entered, full bool) {
+// enter notes a letter; false when it is in hand already. full: no more of this
+// handler now. Each has a share of its own, since one in an outage lets go of none.
+func (q *requeues) enter(seq int64, handler string) (entered, full bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.inHand[seq] {
+	if _, ok := q.inHand[seq]; ok {
 		return false, false
 	}
-	if len(q.inHand) >= lettersInHand {
+	if q.of[handler] >= max(1, lettersInHand/len(q.names)) {
 		return false, true
 	}
-	q.inHand[seq] = true
+	q.inHand[seq] = handler
+	q.of[handler]++
 	return true, false
 }
 
 func (q *requeues) leave(seq int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.of[q.inHand[seq]]--
 	delete(q.inHand, seq)
 }
 
@@ -88,18 +92,19 @@ func (r *run) runLetters() {
 
 // admitLetters puts what is requeued into the lanes of its keys.
 func (r *run) admitLetters() error {
-	for after := int64(0); ; {
+	names := slices.Clone(r.requeues.names) // those that have room
+	for after := int64(0); len(names) > 0; {
 		ctx, cancel := context.WithTimeout(r.aborting, letterTime)
-		page, err := r.w.letters.Requeued(ctx, r.requeues.names, after, letterPage)
+		page, err := r.w.letters.Requeued(ctx, names, after, letterPage)
 		cancel()
 		if err != nil {
 			return err
 		}
 		for i := range page {
 			after = page[i].Seq
-			entered, full := r.requeues.enter(page[i].Seq)
+			entered, full := r.requeues.enter(page[i].Seq, page[i].Handler)
 			if full {
-				return nil
+				names = slices.DeleteFunc(names, func(n string) bool { return n == page[i].Handler })
 			}
 			if entered && !r.admitLetter(&page[i]) {
 				return nil
@@ -109,6 +114,7 @@ func (r *run) admitLetters() error {
 			return nil
 		}
 	}
+	return nil
 }
 
 // admitLetter is admit for a letter; false when the stop came first.
@@ -147,6 +153,7 @@ func letterMessage(l *StoredLetter) *message.Message {
 // requeuedTask is the letter that a task runs again.
 type requeuedTask struct {
 	seq     int64
+	taken   bool // or the store was asked, and may have given it
 	removed bool // in the transaction of the inbox's mark
 }
 
@@ -192,6 +199,7 @@ func (w *Worker) checkBuried(ctx context.Context, t *task) error {
 }
 
 func (w *Worker) takeLetter(ctx context.Context, t *task) error {
+	t.requeued.taken = true
 	l, ok, err := w.letters.Take(ctx, t.requeued.seq, w.taker, w.opts.Timeout+leaseMargin)
 	switch {
 	case err != nil:
@@ -255,13 +263,15 @@ func (w *Worker) putLetter(ctx context.Context, t *task, letter Letter) error {
 	return w.dead.Put(ctx, letter)
 }
 
-// letGo ends a task's hold on its letter. What was given up stays requeued.
+// letGo ends a task's hold on its letter. What was given up stays requeued. Of
+// what only waited in its lane there is nothing to let go: a stop asks the store
+// once per lane at most.
 func (r *run) letGo(t *task, done bool) {
 	if t.requeued == nil {
 		return
 	}
 	defer r.requeues.leave(t.requeued.seq)
-	if done {
+	if done || !t.requeued.taken {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)

@@ -86,6 +86,9 @@ type trouble struct {
 	answer answer // of the last attempt
 	probe  bool   // it was let through one of few
 	held   bool   // counted in watch.held
+
+	left    int  // attempts that have ended
+	outlast bool // the one that runs is past its time, and not in watch.running
 }
 
 // ruling is what follows from an answer.
@@ -104,7 +107,11 @@ func (w *watch) leave(t *task, a answer) ruling {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.running--
+	t.left++
+	if !t.outlast {
+		w.running--
+	}
+	t.outlast = false
 	defer w.admit(now)
 	t.answer = a
 	if a != answerContention {
@@ -113,6 +120,9 @@ func (w *watch) leave(t *task, a answer) ruling {
 	switch a {
 	case answerDone:
 		w.finish()
+		return ruling{}
+	case answerLater: // it met no outage, though it finished nothing
+		w.widen()
 		return ruling{}
 	case answerContention:
 		if t.conflicts++; t.conflicts <= passingConflicts {

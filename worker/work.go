@@ -78,7 +78,9 @@ func (r *run) attempt(w *watch, t *task) (ruling, error) {
 	ctx, cancel := r.attemptContext(t)
 	defer cancel()
 	ctx, end := r.w.telemetry.begin(ctx, t)
+	left := t.left
 	overdue := time.AfterFunc(r.w.opts.Timeout+time.Second, func() {
+		w.outlasted(t, left)
 		r.log.WarnContext(ctx, "worker: handler ignores the end of its time; its key waits",
 			"handler", t.handler.name, "topic", t.d.topic)
 	})

@@ -10,6 +10,7 @@ package outage
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"io"
 	"net"
 	"slices"
@@ -98,6 +99,8 @@ func own(err error, late bool) Kind {
 		return ofErrno(e, late)
 	case *net.DNSError:
 		return Unavailable
+	case *net.OpError:
+		return ofNet(e, late)
 	}
 	if slices.Contains(broken, err) {
 		return Unavailable
@@ -113,6 +116,21 @@ func own(err error, late bool) Kind {
 
 // broken are errors of a connection that has ended.
 var broken = []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, driver.ErrBadConn}
+
+// ofNet knows what the network says without a number of its own, or with one that
+// elsewhere means something else: a socket's file that is not there, no more
+// descriptors, a certificate that was refused. A wrong address and a dial that
+// somebody left are none of it.
+func ofNet(e *net.OpError, late bool) Kind {
+	switch e.Err.(type) { //nolint:errorlint // find does the unwrapping
+	case *net.AddrError, *net.ParseError, net.UnknownNetworkError, net.InvalidAddrError:
+		return None
+	}
+	if late && e.Timeout() || errors.Is(e.Err, context.Canceled) {
+		return None
+	}
+	return Unavailable
+}
 
 func ofErrno(e syscall.Errno, late bool) Kind {
 	switch e {

@@ -2,6 +2,7 @@ package outage_test
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -56,6 +57,13 @@ func TestOf_TellsThreeKindsOfErrors(t *testing.T) {
 		{sarama.ErrNotConnected, outage.Unavailable},
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, outage.Unavailable},
 		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, outage.Unavailable},
+		{&net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.ENOENT)}, outage.Unavailable},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, outage.Unavailable},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)}, outage.Unavailable},
+		{&net.OpError{Op: "remote error", Err: tls.AlertError(42)}, outage.Unavailable},
+		{&net.OpError{Op: "dial", Err: &net.AddrError{Err: "missing port in address"}}, outage.None},
+		{&net.OpError{Op: "dial", Err: net.UnknownNetworkError("tpc")}, outage.None},
+		{left(), outage.None},
 		{os.NewSyscallError("open", syscall.EACCES), outage.None},
 
 		{answer("LOADING Redis is loading the dataset in memory"), outage.Unavailable},
@@ -81,6 +89,11 @@ func TestOf_TellsThreeKindsOfErrors(t *testing.T) {
 		{&mysql.MySQLError{Number: 1213, SQLState: [5]byte{'4', '0', '0', '0', '1'}, Message: "Deadlock found"}, outage.Contention},
 		{&mysql.MySQLError{Number: 1205, Message: "Lock wait timeout exceeded"}, outage.Contention},
 		{&mysql.MySQLError{Number: 1053, Message: "Server shutdown in progress"}, outage.Unavailable},
+		{&mysql.MySQLError{Number: 1047, SQLState: [5]byte{'0', '8', 'S', '0', '1'}, Message: "WSREP has not yet prepared node for application use"}, outage.Unavailable},
+		{&mysql.MySQLError{Number: 1203, SQLState: [5]byte{'4', '2', '0', '0', '0'}, Message: "User shop already has more than 'max_user_connections' active connections"}, outage.Unavailable},
+		{&mysql.MySQLError{Number: 1226, SQLState: [5]byte{'4', '2', '0', '0', '0'}, Message: "User 'shop' has exceeded the 'max_user_connections' resource (current value: 10)"}, outage.Unavailable},
+		{&mysql.MySQLError{Number: 3032, Message: "The server is currently in offline mode"}, outage.Unavailable},
+		{&mysql.MySQLError{Number: 3572, Message: "Statement aborted because lock(s) could not be acquired immediately and NOWAIT is set."}, outage.Contention},
 		{&mysql.MySQLError{Number: 1062, Message: "Duplicate entry 'Error 1213 '"}, outage.None},
 		{code(5), outage.Contention},
 		{code(261), outage.Contention},
@@ -132,6 +145,14 @@ func TestMark_KeepsTheChainAndNothing(t *testing.T) {
 	if !errors.Is(err, io.ErrShortWrite) || err.Error() != io.ErrShortWrite.Error() {
 		t.Errorf("marked: %v", err)
 	}
+}
+
+// left is the error of a dial whose caller left.
+func left() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:1")
+	return err
 }
 
 func wrapped(err error) error {

@@ -89,11 +89,12 @@ func ofText(err error) Kind {
 // statement, tell of the statement.
 func ofMySQL(number string) Kind {
 	switch number {
-	case "1213", "1205", "1020": // deadlock, lock wait timeout, the row has changed since the snapshot
+	case "1213", "1205", "1020", "3572": // deadlock, lock wait timeout, the row has changed since the snapshot, NOWAIT
 		return Contention
-	case "1040", "1053", "1077", "1079", "1927", // too many connections, shutting down, connection killed
+	case "1040", "1203", "1226", "1053", "1077", "1079", "1927", // too many connections, shutting down, connection killed
 		"1158", "1159", "1160", "1161", // network
 		"1021", "1037", "1041", // disk full, out of memory
+		"1047", "1129", "3032", // a node of Galera that is apart, this host is blocked, offline mode
 		"1290", "1792", "1836": // read only
 		return Unavailable
 	}

@@ -45,14 +45,15 @@ func New(db *sql.DB, dialect string, opts *Options) (*Store, error) {
 	return &Store{db: db, dialect: d, now: clock(d), opts: o, changed: make(chan struct{}), told: map[string]time.Time{}}, nil
 }
 
-// clock is the database's wall clock. On MySQL UNIX_TIMESTAMP is in UTC whatever
-// the session's zone.
+// clock is the database's wall clock, the same in every session. On MySQL that is
+// not UNIX_TIMESTAMP(NOW(6)), which goes through the session's zone: in the hour
+// that comes twice in autumn it is an hour late, and at its end it leaps.
 func clock(d sqldialect.Dialect) string {
 	switch d {
 	case sqldialect.Postgres:
 		return "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 	case sqldialect.MySQL:
-		return "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
+		return "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 	default:
 		return "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 	}

@@ -154,6 +154,36 @@ func TestMariaDB_TimesAreTheSameInEveryZone(t *testing.T) {
 	}
 }
 
+// In a zone's autumn an hour comes twice. A lease that was taken in it ends no
+// sooner.
+func TestMariaDB_ALeaseOutlastsTheHourThatComesTwice(t *testing.T) {
+	d := databases[2]
+	_, db := d.fresh(t)
+	db.SetMaxOpenConns(1) // its session has the zone, and says what time it is
+	exec := func(statement string) {
+		t.Helper()
+		_, err := db.ExecContext(t.Context(), statement)
+		ok(t, err)
+	}
+	exec(`REPLACE INTO mysql.time_zone (Time_zone_id, Use_leap_seconds) VALUES (901, 'N')`)
+	exec(`REPLACE INTO mysql.time_zone_name (Name, Time_zone_id) VALUES ('Test/Autumn', 901)`)
+	exec(`REPLACE INTO mysql.time_zone_transition_type VALUES (901, 0, 7200, 1, 'CEST'), (901, 1, 3600, 0, 'CET')`)
+	exec(`REPLACE INTO mysql.time_zone_transition VALUES (901, 1774746000, 0), (901, 1792890000, 1)`)
+	exec(`SET time_zone = 'Test/Autumn', timestamp = 1792893590`) // ten seconds before its end
+	s := store(t, db, d, nil)
+	ok(t, s.Put(t.Context(), worker.Letter{Handler: "h", EventID: "1"}))
+	l, err := s.Find(t.Context(), "h", "1")
+	ok(t, err)
+	ok(t, s.Requeue(t.Context(), l.Seq))
+	if _, taken, err := s.Take(t.Context(), l.Seq, "a", time.Minute); err != nil || !taken {
+		t.Fatal(taken, err)
+	}
+	exec(`SET timestamp = 1792893610`)
+	if _, taken, err := s.Take(t.Context(), l.Seq, "b", time.Minute); err != nil || taken {
+		t.Errorf("another has it after 20 seconds of its minute: %v", err)
+	}
+}
+
 func TestNew_RefusesWhatCannotWork(t *testing.T) {
 	db := databases[0].open(t, databases[0].source(t))
 	for name, f := range map[string]func() (*sqldead.Store, error){

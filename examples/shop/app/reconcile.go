@@ -87,14 +87,11 @@ func (r *reconciler) round(ctx context.Context) error {
 				return err
 			}
 		}
-		r.after = Order{} // also where the page takes too long
-		if len(page) == overduePage {
-			r.after = page[len(page)-1]
-		}
 		if err := r.settleAll(ctx, page, parked, &failed); err != nil {
 			return err
 		}
 		if len(page) < overduePage {
+			r.after = Order{}
 			break
 		}
 	}
@@ -128,14 +125,20 @@ func (r *reconciler) settleAll(ctx context.Context, page []Order, parked map[str
 	if len(page) == 0 {
 		return nil
 	}
+	last := page[len(page)-1]
 	verdicts, err := r.ask(ctx, page)
 	if err != nil {
+		r.after = Order{}
+		if len(page) == overduePage {
+			r.after = last
+		}
 		return err
 	}
 	for i := range page {
 		if ctx.Err() != nil {
 			return errors.Join(ctx.Err(), failed.err())
 		}
+		r.after = page[i] // the next round begins behind the one that takes too long
 		failed.add(page[i].ID, r.visit(ctx, &page[i], verdicts[i], parked))
 	}
 	return nil

@@ -439,3 +439,40 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// slowStock is a stock that answers late for one order.
+type slowStock struct {
+	stock.Store
+	slow stock.ID
+}
+
+func (s *slowStock) Cancel(ctx context.Context, id stock.ID) (stock.Hold, error) {
+	if id == s.slow {
+		<-ctx.Done()
+		return stock.Hold{}, ctx.Err()
+	}
+	return s.Store.Cancel(ctx, id)
+}
+
+// An order that takes all of a round's time keeps the next round from none of
+// those behind it.
+func TestAnOrderThatHangsHoldsUpNoOther(t *testing.T) {
+	b := newBooks(t, "sqlite://"+filepath.Join(t.TempDir(), "shop.db"), stock.LoseUnits)
+	first, last := b.place(), b.place()
+	b.relayed()
+	b.exec(`UPDATE shop_order SET expires_at = 1000`)
+	if first.ID > last.ID {
+		first, last = last, first
+	}
+	b.c.stock = &slowStock{b.stock, first.Reservation}
+	time.Sleep(testHold + testPatience + 20*time.Millisecond)
+	r := b.reconciler()
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		_ = r.round(ctx)
+		cancel()
+	}
+	if n := b.count(`SELECT COUNT(*) FROM shop_order WHERE settled_at > 0`); n != 1 {
+		t.Errorf("%d of the orders behind it are settled", n)
+	}
+}
