@@ -92,7 +92,7 @@ func own(err error, late bool) Kind {
 	case interface{ SQLState() string }: // pgx, lib/pq
 		return ofSQLState(e.SQLState())
 	case interface{ Code() int }: // modernc.org/sqlite
-		return ofSQLite(e.Code())
+		return ofSQLite(err.Error(), e.Code())
 	case interface{ RedisError() }: // go-redis: the server's answer
 		return ofRedis(err.Error())
 	case syscall.Errno:

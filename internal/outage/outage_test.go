@@ -32,8 +32,14 @@ var _ redis.Error = answer("")
 
 type code int
 
-func (c code) Error() string { return "sqlite " + strconv.Itoa(int(c)) }
+func (c code) Error() string { return "sqlite (" + strconv.Itoa(int(c)) + ")" }
 func (c code) Code() int     { return int(c) }
+
+// domain is an application's error with a code of its own.
+type domain struct{}
+
+func (domain) Error() string { return "order is closed" }
+func (domain) Code() int     { return 5 }
 
 func TestOf_TellsThreeKindsOfErrors(t *testing.T) {
 	t.Parallel()
@@ -85,6 +91,7 @@ func TestOf_TellsThreeKindsOfErrors(t *testing.T) {
 		{&pgconn.PgError{Code: "08006"}, outage.Unavailable},
 		{&pgconn.PgError{Code: "53300"}, outage.Unavailable},
 		{&pgconn.PgError{Code: "57014"}, outage.None},
+		{&pgconn.PgError{Code: "08P01"}, outage.None},
 		{&pgconn.PgError{Code: "23505"}, outage.None},
 		{&mysql.MySQLError{Number: 1213, SQLState: [5]byte{'4', '0', '0', '0', '1'}, Message: "Deadlock found"}, outage.Contention},
 		{&mysql.MySQLError{Number: 1205, Message: "Lock wait timeout exceeded"}, outage.Contention},
@@ -99,6 +106,7 @@ func TestOf_TellsThreeKindsOfErrors(t *testing.T) {
 		{code(261), outage.Contention},
 		{code(13), outage.Unavailable},
 		{code(19), outage.None},
+		{domain{}, outage.None},
 		{errors.New("database is locked"), outage.Contention},
 
 		{outage.Mark(errors.New("payment provider: 503")), outage.Unavailable},

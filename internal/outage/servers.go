@@ -2,6 +2,7 @@ package outage
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -17,6 +18,9 @@ func ofSQLState(code string) Kind {
 	case "25006": // read only: a standby, or a primary that was demoted
 		return Unavailable
 	}
+	if code == "08P01" { // a protocol violation, as of a statement with too few arguments
+		return None
+	}
 	if strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") { // connection; disk, memory or connections used up
 		return Unavailable
 	}
@@ -24,8 +28,12 @@ func ofSQLState(code string) Kind {
 }
 
 // ofSQLite knows the primary result codes; what stands above their 8 bits gives
-// details.
-func ofSQLite(code int) Kind {
+// details. The driver's texts name the code, which tells them from the errors of
+// others that have a Code.
+func ofSQLite(text string, code int) Kind {
+	if !strings.Contains(text, "("+strconv.Itoa(code)+")") {
+		return None
+	}
 	switch code & 0xff {
 	case 5, 6: // busy, locked
 		return Contention

@@ -21,7 +21,7 @@ func (s sqlState) SQLState() string { return string(s) }
 // sqliteCode is an error as modernc.org/sqlite makes them.
 type sqliteCode int
 
-func (c sqliteCode) Error() string { return "whatever" }
+func (c sqliteCode) Error() string { return fmt.Sprintf("whatever (%d)", int(c)) }
 func (c sqliteCode) Code() int     { return int(c) }
 
 func TestIsRetryable_KnowsConflictsByTheirCodes(t *testing.T) {
