@@ -41,6 +41,7 @@ func (m *idempotent) readBody(w http.ResponseWriter, r *http.Request) ([]byte, e
 		return nil, nil
 	}
 	watch := watchBody(w, m.opts.BodyTimeout)
+	defer watch.timer.Stop() // a panic of outer middleware's reader: the connection may live on
 	body, err := readAll(http.MaxBytesReader(w, r.Body, m.opts.MaxBody), r.ContentLength)
 	if late, unable := watch.end(); late {
 		if unable != nil {

@@ -308,3 +308,19 @@ func TestBody_TurnawayAndAdmissionReadItAndSoDoesTheHandler(t *testing.T) {
 		})
 	}
 }
+
+func TestBody_WhoseBeginningOuterMiddlewareHasReadIsRefused(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		g := newRig(t, rigOptions{}, created)
+		s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.ReadFull(r.Body, make([]byte, 10))
+			g.handler.ServeHTTP(w, r)
+		}), func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+		for _, body := range []string{"amount=001;to=x", "amount=999;to=x"} {
+			if resp, answer := sent(t, s, "k", body); resp.status != 500 {
+				t.Errorf("HTTP/2 %v, %s: %d %s", http2, body, resp.status, answer)
+			}
+		}
+		g.wantRuns(0)
+	}
+}

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"net/http"
+	"reflect"
 
 	"github.com/firstcome/firstcome/idempotency"
 )
@@ -28,9 +29,9 @@ func (m *idempotent) readPayload(w http.ResponseWriter, r *http.Request) (payloa
 		form, err := encodeForm(r, m.opts.MaxBody-int64(len(body)))
 		return payload{body: body, form: form, parsed: true}, err
 	}
-	// Somebody has read what was announced, and what it said is not to be seen:
+	// Somebody has read what was announced, or its beginning, and what it said is not to be seen:
 	// all payloads would have one fingerprint.
-	if len(body) == 0 && r.ContentLength > 0 {
+	if r.ContentLength > 0 && (len(body) == 0 || int64(len(body)) < r.ContentLength && unwrapped(r)) {
 		return payload{}, errBodyTaken
 	}
 	// Here it may as well be the client that sends chunks and none of them.
@@ -39,6 +40,13 @@ func (m *idempotent) readPayload(w http.ResponseWriter, r *http.Request) (payloa
 		return payload{}, errNoLength
 	}
 	return payload{body: body}, nil
+}
+
+// unwrapped reports whether the body is net/http's own, which has as much as was
+// announced. One of outer middleware may unpack less.
+func unwrapped(r *http.Request) bool {
+	t := reflect.TypeOf(r.Body)
+	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "net/http" && t != reflect.TypeOf(http.MaxBytesReader(nil, nil, 0))
 }
 
 // fingerprint tells the request from any other under its key. A form has a word

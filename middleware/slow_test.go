@@ -213,3 +213,40 @@ func (p *pause) Read(buf []byte) (int, error) {
 	}
 	return n, nil
 }
+
+// deadlines is a writer that takes read deadlines.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { panic("a decoder") }
+
+// Outer middleware may recover, and the connection then serves other requests.
+func TestBody_WhoseReaderPanicsLeavesNoDeadlineForLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, rigOptions{}, created)
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		r := request("k", "")
+		r.Body, r.ContentLength = io.NopCloser(broken{}), 4
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			g.handler.ServeHTTP(w, r)
+		}()
+		time.Sleep(time.Hour)
+		if len(w.set) > 0 {
+			t.Errorf("deadlines are set: %v", w.set)
+		}
+	})
+}

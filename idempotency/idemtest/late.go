@@ -25,6 +25,7 @@ var lateCases = []testCase{
 
 var lateTimedCases = []testCase{
 	{"Late_WithdrawalIsRememberedForItsRetention", withdrawnKept},
+	{"Late_ClaimIsRememberedForLingerThoughTheRecordEndsBefore", outlivesRecord},
 	{"Late_ProcessWhoseClockIsBehindIsKeptOutForLingerAtMost", behind},
 }
 
@@ -238,6 +239,25 @@ func withdrawnKept(f *fixture) {
 	f.claim(req, idempotency.Ended)
 	time.Sleep(time.Second)
 	f.wantAttempt(f.claim(f.again(req), idempotency.Claimed), 1)
+}
+
+func outlivesRecord(f *fixture) {
+	req := f.request()
+	f.release(f.hold(req))
+	time.Sleep(retention/2 - time.Second)
+	late := f.again(req)
+	f.withdraw(late, idempotency.ErrStale)
+	time.Sleep(linger - time.Second)
+	f.claim(late, idempotency.Ended)
+
+	req = f.request()
+	f.settle(f.hold(req), idempotency.OutcomeUnknown, "", nil)
+	time.Sleep(retention - time.Second)
+	refused := f.refusing(req)
+	f.claim(refused, idempotency.Unknown)
+	time.Sleep(linger - time.Second)
+	refused.Rerun = true
+	f.claim(refused, idempotency.Ended)
 }
 
 func behind(f *fixture) {

@@ -123,7 +123,7 @@ func (e *entry) refuse(req idempotency.ClaimRequest, now time.Time) (idempotency
 		return rec, false
 	}
 	if !req.Look && rec.Status != idempotency.Claimed {
-		e.end(req.Token)
+		e.end(req.Token, now.Add(req.Terms.Linger))
 	}
 	return rec, true
 }
@@ -131,10 +131,15 @@ func (e *entry) refuse(req idempotency.ClaimRequest, now time.Time) (idempotency
 // over reports whether an attempt has ended, or e is its own.
 func (e *entry) over(t idempotency.Token) bool { return t == e.token || slices.Contains(e.ended, t) }
 
-// end remembers that an attempt is over.
-func (e *entry) end(t idempotency.Token) {
-	if !e.over(t) {
-		e.ended = append(e.ended, t)
+// end remembers that an attempt is over, until the given time at least: its
+// claim may come so late. Of a key that is done it can take nothing.
+func (e *entry) end(t idempotency.Token, until time.Time) {
+	if e.outcome == idempotency.OutcomeDone || e.outcome == idempotency.OutcomeNotKept || e.over(t) {
+		return
+	}
+	e.ended = append(e.ended, t)
+	if e.expires.Before(until) {
+		e.expires = until
 	}
 }
 
@@ -175,7 +180,7 @@ func (m *Memory) Settle(ctx context.Context, h idempotency.Holder, s idempotency
 		e.past = s.Outcome != idempotency.OutcomeReleased // whether one did is lost too
 		m.records[h.ID] = e
 	case e.token != h.Token:
-		e.end(h.Token)
+		e.end(h.Token, now.Add(s.Linger))
 		return idempotency.ErrStale
 	case e.outcome == s.Outcome:
 		return nil

@@ -28,14 +28,16 @@ func (b *Batcher[Q, R]) serve() {
 	f := b.board(16)
 	for f != nil {
 		b.depart(f)
-		b.arrive(f)
+		late := b.arrive(f)
 		var next *flight[Q, R]
 		if !f.stalled { // nobody writes it any more: the flight is back
 			next = b.board(min(len(f.batch), b.opts.MaxBatch))
 		}
-		if next != nil {
+		switch {
+		case late: // look wakes them; a call that had landed and flown on meanwhile it would take for one of these
+		case next != nil:
 			go land(f.batch)
-		} else {
+		default:
 			land(f.batch)
 		}
 		f = next
@@ -51,8 +53,7 @@ func grown(i int) byte {
 	return frame[i]
 }
 
-// land wakes the callers of a batch, but those that have left or were told that
-// the time is over.
+// land wakes the callers of a batch, but those that have left.
 func land[Q, R any](batch []*Call[Q, R]) {
 	for _, c := range batch {
 		if c.state.CompareAndSwap(flying, landed) {
@@ -113,12 +114,14 @@ func (b *Batcher[Q, R]) depart(f *flight[Q, R]) {
 	b.fly(&f.trip, f.batch)
 }
 
-// arrive ends a flight's time in the air.
-func (b *Batcher[Q, R]) arrive(f *flight[Q, R]) {
+// arrive ends a flight's time in the air. late says that its callers hear that
+// the time is over, and are not to be woken.
+func (b *Batcher[Q, R]) arrive(f *flight[Q, R]) (late bool) {
 	b.mu.Lock()
-	f.back = true
+	f.back, late = true, f.late
 	b.mu.Unlock()
 	f.link.arrive(f, time.Since(f.left), len(f.batch), f.batch[0].Err == nil, f.stalled)
+	return late
 }
 
 // look is called now and then while the flight is out.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -351,4 +352,36 @@ func TestARefusedConnectionIsAnOutageAtOnce(t *testing.T) {
 	if outage.Of(t.Context(), err) != outage.Unavailable {
 		t.Errorf("got %v", err)
 	}
+}
+
+func TestSlotsOfANodeThatIsAwayAreFollowedToAnother(t *testing.T) {
+	t.Parallel()
+	cluster := testenv.NewRedisCluster(t, "cluster-require-full-coverage no", "cluster-node-timeout 60000")
+	client := cluster.Client(t)
+	r := redisscript.NewRunner(client, &redisscript.Options{Timeout: 2 * time.Second, Logger: (&journal{}).logger()})
+	nodes, key := cluster.Nodes(), testenv.Name(t)
+	slot := testenv.RedisSlot(key)
+	run(t, r, count, key, 1)
+	run(t, r, count, key, 1)
+	old := cluster.Owner(t, slot)
+	old.Stop()
+	defer old.Cont()
+	call := func() error { _, err := r.Run(t.Context(), count, []string{key}, 1); return err }
+	until(t, "it is away", func() bool { return errors.Is(call(), redisscript.ErrAway) })
+
+	nodes = slices.DeleteFunc(nodes, func(n *testenv.RedisServer) bool { return n == old })
+	heir := nodes[0].Client(t).ClusterMyID(t.Context()).Val()
+	for _, node := range nodes { // as after a failover
+		if err := node.Client(t).Do(t.Context(), "cluster", "setslot", slot, "node", heir).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	for call() != nil {
+		if time.Since(began) > 20*time.Second { // by itself the client looks once a minute
+			t.Fatalf("the slot's new owner is not asked within 20 s: %v", call())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Logf("found after %v", time.Since(began))
 }

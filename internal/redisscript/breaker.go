@@ -67,7 +67,7 @@ type spell struct {
 }
 
 var away, _ = otel.Meter("github.com/firstcome/firstcome/internal/redisscript").Int64UpDownCounter("firstcome.redis.away",
-	metric.WithDescription("Redis servers that do not answer, as this process sees it: their calls are refused at once."))
+	metric.WithDescription("Redis servers that do not answer, as this process sees it: their calls are refused at once. One that nobody has asked for 30 s is none."))
 
 func (b *breaker) init(name string) {
 	b.name, b.born = name, time.Now()
@@ -99,7 +99,9 @@ func (b *breaker) answered(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.spell.CompareAndSwap(s, nil) && s.refusing.Load() != nil {
-		away.Add(context.Background(), -1)
+		if !s.idle.Load() {
+			away.Add(context.Background(), -1)
+		}
 		s.log.Info("redis answers again", "node", b.name, "away_for", now.Sub(s.began))
 	}
 }
@@ -121,6 +123,9 @@ func (b *breaker) failed(left time.Time, cause error, log *slog.Logger, probe fu
 		b.spell.Store(s)
 		b.plan(s)
 	} else if s.idle.CompareAndSwap(true, false) {
+		if s.refusing.Load() != nil {
+			away.Add(context.Background(), 1)
+		}
 		s.begin(probe)
 		b.plan(s)
 	}
@@ -153,14 +158,28 @@ func (b *breaker) look(s *spell) {
 		return
 	}
 	if b.instant(time.Now())-s.called.Load() > int64(probesFor) {
-		s.probe = nil // it holds the client
-		s.idle.Store(true)
+		b.rest(s)
 		return
 	}
 	b.ask(s)
 	s.crew, s.limit = min(2*s.crew, mostProbes), min(2*s.limit, longestProbe)
 	if b.spell.Load() == s {
 		b.plan(s)
+	}
+}
+
+// rest ends the probing of a server that nobody asks for any more: its client may
+// be closed, or its slots have gone to another.
+func (b *breaker) rest(s *spell) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.spell.Load() != s {
+		return
+	}
+	s.probe = nil // it holds the client
+	s.idle.Store(true)
+	if s.refusing.Load() != nil {
+		away.Add(context.Background(), -1)
 	}
 }
 

@@ -10,6 +10,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.opentelemetry.io/otel"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
 // patient is a breaker, its log and what its probes meet.
@@ -165,5 +169,49 @@ func TestNobodyProbesForCallsThatDoNotComeAndTheNextCallIsTheProbe(t *testing.T)
 		p.becomes(func(context.Context) error { return nil })
 		time.Sleep(time.Second)
 		p.refuses(false)
+	})
+}
+
+// metered reads what this process counts. Only the first provider is obeyed.
+var metered = sync.OnceValue(func() *sdkmetric.ManualReader {
+	reader := sdkmetric.NewManualReader()
+	otel.SetMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
+	return reader
+})
+
+func TestAServerThatNobodyAsksForIsCountedAsAwayNoLonger(t *testing.T) {
+	reader := metered()
+	count := func() (n int64) {
+		var all metricdata.ResourceMetrics
+		if err := reader.Collect(context.Background(), &all); err != nil {
+			t.Fatal(err)
+		}
+		for _, scope := range all.ScopeMetrics {
+			for _, m := range scope.Metrics {
+				if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "firstcome.redis.away" && len(sum.DataPoints) > 0 {
+					n += sum.DataPoints[0].Value
+				}
+			}
+		}
+		return n
+	}
+	before := count()
+	bubble(t, func(p *patient) {
+		want := func(what string, n int64) {
+			t.Helper()
+			if got := count() - before; got != n {
+				t.Errorf("%s: %d servers are away, want %d", what, got, n)
+			}
+		}
+		p.fail(3)
+		want("after three failures", 1)
+		time.Sleep(time.Minute) // its slots have gone elsewhere, or its client is closed
+		want("nobody asks", 0)
+		p.fail(1)
+		want("somebody asks again", 1)
+		time.Sleep(time.Minute)
+		want("nobody asks again", 0)
+		p.answered(time.Now())
+		want("it answers", 0)
 	})
 }

@@ -149,7 +149,8 @@ func judge(err error) ending {
 }
 
 // probe returns what asks the server that owns the keys the least there is: a
-// script that does nothing, which is refused where ours would be.
+// script that does nothing, which is refused where ours would be. Where a node
+// of a cluster doesn't answer, the client is made to look who has its slots.
 func (r *Runner) probe(keys []string) func(context.Context) error {
 	client := r.client
 	if server := r.server(keys); server != nil {
@@ -162,6 +163,11 @@ func (r *Runner) probe(keys []string) func(context.Context) error {
 		}
 		err := client.Eval(ctx, source, nil).Err()
 		if end := judge(err); end != heard {
+			if cluster, ok := r.client.(*redis.ClusterClient); ok {
+				// Its slots may have gone to another node, which is asked nothing as
+				// long as this one is thought to have them.
+				cluster.ReloadState(ctx)
+			}
 			return fmt.Errorf("probe: %w", errors.Join(err, context.Cause(ctx)))
 		}
 		return nil

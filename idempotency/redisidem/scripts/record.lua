@@ -68,7 +68,8 @@ local function with(ended, token, linger)
   return horizon .. ms(now + linger) .. sub(ended, 36) .. token
 end
 
--- note writes down that a token has ended which does not hold the record.
+-- note writes down that a token has ended which does not hold the record, and
+-- keeps that for linger, ms, at least.
 local function note(key, raw, token, linger)
   if #raw == 65 then
     redis.call('APPEND', key, none .. token)
@@ -77,4 +78,6 @@ local function note(key, raw, token, linger)
   else
     redis.call('SETRANGE', key, 65, with(sub(raw, 66), token, linger))
   end
+  local left = redis.call('PTTL', key)
+  if left >= 0 and left < tonumber(linger) then redis.call('PEXPIRE', key, tonumber(linger)) end
 end
