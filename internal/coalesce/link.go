@@ -98,8 +98,8 @@ func (l *Link) stall() bool {
 // Slow is about how long the slowest answers took of late.
 func (l *Link) Slow() time.Duration { return time.Duration(l.slow.Load()) }
 
-// Answered notes an answer that came outside of a flight.
-func (l *Link) Answered(took time.Duration) {
+// answered notes how long an answer took.
+func (l *Link) answered(took time.Duration) {
 	slow := time.Duration(l.slow.Load())
 	if next := max(took, slow-slow/8); next != slow {
 		l.slow.Store(int64(next))
@@ -185,7 +185,7 @@ func (l *Link) arrive(f watched, took time.Duration, calls int, good, stalled bo
 	if !good {
 		return
 	}
-	l.Answered(took)
+	l.answered(took)
 	l.trips[l.seen%recent] = took
 	l.seen++
 	if calls > few {

@@ -22,10 +22,10 @@
 // # Limits
 //
 // PostgreSQL, MariaDB and SQLite are tested; MySQL itself is not. The database is
-// the promise's memory: rows lost with it, or removed after [Options.Retention], let a repeat take effect again. SQLite
-// has one writer at a time, so handlers in a transaction run one by one there;
-// set busy_timeout, lest they fail instead of waiting (the worker then retries,
-// without counting an attempt).
+// the promise's memory: rows lost with it, or removed after [Options.Retention],
+// let a repeat take effect again. SQLite has one writer at a time, so handlers in
+// a transaction run one by one there; set busy_timeout, lest they fail instead of
+// waiting (the worker then retries, without counting an attempt).
 //
 // A waiting transaction holds its connection: allow the pool at least as many
 // as the worker's Concurrency.
