@@ -458,11 +458,11 @@ func (s *slowStock) Cancel(ctx context.Context, id stock.ID) (stock.Hold, error)
 // those behind it.
 func TestAnOrderThatHangsHoldsUpNoOther(t *testing.T) {
 	b := newBooks(t, "sqlite://"+filepath.Join(t.TempDir(), "shop.db"), stock.LoseUnits)
-	first, last := b.place(), b.place()
+	first, second := b.place(), b.place()
 	b.relayed()
 	b.exec(`UPDATE shop_order SET expires_at = 1000`)
-	if first.ID > last.ID {
-		first, last = last, first
+	if first.ID > second.ID {
+		first = second
 	}
 	b.c.stock = &slowStock{b.stock, first.Reservation}
 	time.Sleep(testHold + testPatience + 20*time.Millisecond)
