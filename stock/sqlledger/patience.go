@@ -45,7 +45,8 @@ func setBusyTimeout(ctx context.Context, conn *sql.Conn, ms int64) error {
 // [IsRetryable] it is a lock that was not to be had in time.
 type errNoConnection struct{}
 
-func (errNoConnection) Error() string { return "all connections are in use" }
+// Error names the code, as the driver's texts do.
+func (errNoConnection) Error() string { return "all connections are in use (5)" }
 
 // Code is SQLITE_BUSY.
 func (errNoConnection) Code() int { return 5 }
